@@ -1,0 +1,1 @@
+"""Kvmhost: makes the machine a KVM host at first boot."""

@@ -1,0 +1,37 @@
+"""Packaging of cc_kvmhost. The schema of schemas/ is package data (by the link in cc_kvmhost/)."""
+
+import os
+
+from setuptools import setup
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+with open(os.path.join(HERE, "README.md"), encoding="utf-8") as stream:
+    README = stream.read()
+
+setup(
+    name="cc_kvmhost",
+    version="0.1.0",
+    description="cloud-init module: makes CentOS Stream and RHEL machines KVM hosts at first boot",
+    long_description=README,
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=["cc_kvmhost"],
+    package_data={"cc_kvmhost": ["schemas/*.json", "py.typed"]},
+    entry_points={"console_scripts": ["kvmhost = cc_kvmhost.cli:main"]},
+    python_requires=">=3.6",
+    install_requires=[
+        "distro>=1.4",
+        "jsonschema>=2.6",
+        "PyYAML>=3.12",
+        # 0.15 builds on Python 3.11 and up only; pip of Python 3.6 needs to be told.
+        "pystemd>=0.11; python_version >= '3.11'",
+        "pystemd>=0.11,<0.15; python_version < '3.11'",
+    ],
+    classifiers=[
+        "Environment :: Console",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: System :: Boot",
+    ],
+)
