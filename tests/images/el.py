@@ -1,0 +1,228 @@
+"""Roots in which rpm and dnf work as on EL, on stub packages: the tools are Debian's, cloud-init's files are real."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nspawn
+import roots
+from nspawn import HarnessError
+
+CHECKOUT = Path(__file__).parents[2]
+PACKAGES = "rpm,dnf,python3-jsonschema,python3-yaml,python3-distro"
+CLOUD_CFG = "/etc/cloud/cloud.cfg"
+
+
+@dataclass(frozen=True)
+class Release:
+    """An EL release and the Debian suite whose rpm, dnf and Python stand in for its own."""
+
+    number: int
+    python: str
+    interpreter: str
+    suite: str
+
+    @property
+    def sitelib(self) -> str:
+        return f"/usr/lib/python{self.python}/site-packages"
+
+    @property
+    def schema(self) -> str:
+        return f"{self.sitelib}/cloudinit/config/schemas/schema-cloud-config-v1.json"
+
+
+RELEASES = {
+    # rpm 4.16, dnf 4.5, Python 3.9: EL9 has the same rpm and Python, EL8 rpm 4.14 and Python 3.6.
+    8: Release(8, "3.6", "/usr/libexec/platform-python", "bullseye"),
+    9: Release(9, "3.9", "/usr/bin/python3", "bullseye"),
+    # rpm 4.20, Python 3.13: EL10 has 4.19 and 3.12.
+    10: Release(10, "3.12", "/usr/bin/python3", "trixie"),
+}
+
+
+def root(suite: str) -> Path:
+    """The root directory with rpm, dnf and Python of ``suite``; never written to, built once."""
+    directory = nspawn.cache() / "rpm-roots" / suite
+    with nspawn.locked(nspawn.cache() / "locks" / f"rpm-{suite}"):
+        if not directory.is_dir():
+            nspawn.require_machine()
+            building = directory.with_suffix(".building")
+            shutil.rmtree(building, ignore_errors=True)
+            building.parent.mkdir(parents=True, exist_ok=True)
+            bootstrap = ["mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
+            bootstrap += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")]
+            done = subprocess.run(
+                [*bootstrap, f"--include={PACKAGES}", suite, str(building)],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            if done.returncode:
+                raise HarnessError(f"no root with rpm and dnf ({suite}):\n{done.stderr[-2000:]}")
+            # Debian keeps rpm's database of a Debian system out of the way.
+            (building / "etc/rpm").mkdir(exist_ok=True)
+            (building / "etc/rpm/macros").write_text("%_dbpath /var/lib/rpm\n")
+            building.rename(directory)
+    return directory
+
+
+class System:
+    """A throwaway root of one release: rpm and dnf run in it, and repositories hold packages for it."""
+
+    def __init__(self, release: Release, directory: Path) -> None:
+        self.release = release
+        self.root = directory / "root"
+        self._name = directory.name
+
+    def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the root; stdout and stderr come together, as a terminal shows them."""
+        together = ["sh", "-c", 'exec "$@" 2>&1', "sh", *argv]  # in there: nspawn has a stderr of its own
+        options = ("--private-network", "--resolv-conf=off")
+        done = nspawn.run(
+            self._name, self.root, together, *options, timeout=120, stdin=subprocess.DEVNULL, capture_output=True
+        )
+        if check and done.returncode:
+            raise HarnessError(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def path(self, path: str) -> Path:
+        """Where a file of the root is, as seen from here."""
+        return self.root / path.lstrip("/")
+
+    def dnf(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """dnf, with the packages of /repo and no other."""
+        options = ["--assumeyes", "--nogpgcheck", "--disablerepo=*", "--repofrompath=test,file:///repo"]
+        return self.run("dnf", *options, "--enablerepo=test", "--setopt=cachedir=/var/cache/dnf", *argv, check=check)
+
+    def offer(self, *packages: Path) -> None:
+        """Put packages into /repo, and only these."""
+        repository = self.path("/repo")
+        shutil.rmtree(repository, ignore_errors=True)
+        repository.mkdir()
+        for package in packages:
+            shutil.copy(package, repository)
+        subprocess.run(["createrepo_c", "--quiet", str(repository)], check=True)
+        shutil.rmtree(self.path("/var/cache/dnf"), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def system(number: int) -> Iterator[System]:
+    """A throwaway root of the release ``number``."""
+    release = RELEASES[number]
+    directory = nspawn.cache() / "rpm-systems" / f"rpm-el{number}-{secrets.token_hex(3)}"
+    with nspawn.overlay([root(release.suite)], directory):
+        yield System(release, directory)
+
+
+def stub(
+    output: Path,
+    name: str,
+    version: str,
+    files: Mapping[str, str | bytes] = {},
+    config: Sequence[str] = (),
+    header: str = "",
+    release: str = "1",
+) -> Path:
+    """Build a noarch package of ``files`` (path to content; those in ``config`` as rpm's config files)."""
+    tree = output / f"{name}-{version}.tree"
+    for path, content in files.items():
+        place = tree / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content if isinstance(content, bytes) else content.encode())
+        place.chmod(0o755 if "bin/" in path or "libexec/" in path else 0o644)
+    tree.mkdir(exist_ok=True)
+    listed = "\n".join(f"{'%config(noreplace) ' if path in config else ''}{path}" for path in files)
+    spec = output / f"{name}-{version}.spec"
+    spec.write_text(
+        textwrap.dedent(
+            f"""\
+            Name: {name}
+            Version: {version}
+            Release: {release}
+            Summary: Stands in for {name}
+            License: Apache-2.0
+            BuildArch: noarch
+            AutoReqProv: no
+            {{header}}
+            %global __os_install_post %{{{{nil}}}}
+            %description
+            Stands in for {name}.
+            %install
+            mkdir -p %{{{{buildroot}}}}
+            cp -a {tree}/. %{{{{buildroot}}}}/
+            %files
+            {{listed}}
+            """
+        ).format(header=header, listed=listed)
+    )
+    top = output / "rpmbuild"
+    build = ["rpmbuild", "-bb", "--define", f"_topdir {top}", "--define", f"_rpmdir {output}"]
+    done = subprocess.run(
+        [*build, "--define", "_rpmfilename %{NAME}-%{VERSION}.rpm", "--define", "_binary_payload w1.gzdio", str(spec)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    if done.returncode:
+        raise HarnessError(f"no stub of {name}:\n{done.stdout}{done.stderr}")
+    return output / f"{name}-{version}.rpm"
+
+
+def cloud_init(output: Path, release: Release, version: str, schema: bytes, cloud_cfg: str) -> Path:
+    """A cloud-init package as EL lays it out, with this schema and this cloud.cfg."""
+    files = {
+        release.schema: schema,
+        f"{release.sitelib}/cloudinit/__init__.py": "",
+        CLOUD_CFG: cloud_cfg,
+        "/etc/cloud/cloud.cfg.d/README": "",
+        "/usr/bin/cloud-init": f"#!{release.interpreter} -s\n",
+    }
+    return stub(output, "cloud-init", version, files, config=[CLOUD_CFG])
+
+
+def requirements(output: Path, release: Release) -> list[Path]:
+    """What our package requires besides cloud-init, without content: Debian's Python modules do the work."""
+    path = f"{release.sitelib}\n"
+    python = {"/usr/lib/python3/dist-packages/el.pth": path}
+    if release.interpreter != "/usr/bin/python3":
+        python[release.interpreter] = '#!/bin/sh\nexec /usr/bin/python3 "$@"\n'
+    provides = f"Provides: python(abi) = {release.python}\nProvides: /usr/bin/python3\nProvides: /bin/sh"
+    names = ("python3-distro", "python3-jsonschema", "python3-pystemd", "python3-pyyaml", "systemd")
+    return [stub(output, "python3", release.python, python, header=provides)] + [
+        stub(output, name, "1") for name in names
+    ]
+
+
+def real_cloud_init() -> tuple[bytes, str]:
+    """The schema and the cloud.cfg of a real cloud-init, Debian 13's."""
+    debian = roots.root("el10")
+    schema = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
+    return (debian / schema).read_bytes(), (debian / "etc/cloud/cloud.cfg").read_text()
+
+
+def our_package(output: Path, release: Release, version: str | None = None) -> Path:
+    """Our package by images/build-rpm, from this source tree, or from a copy of it with another version."""
+    tree = CHECKOUT
+    if version:
+        tree = output / f"source-{version}"
+        tree.mkdir()
+        for part in ("cc_kvmhost", "schemas", "images"):
+            shutil.copytree(CHECKOUT / part, tree / part, symlinks=True)
+        for part in ("LICENSE", "README.md"):
+            shutil.copy(CHECKOUT / part, tree)
+        lines = (CHECKOUT / "setup.py").read_text().splitlines(keepends=True)
+        changed = [f'    version="{version}",\n' if line.startswith("    version=") else line for line in lines]
+        (tree / "setup.py").write_text("".join(changed))
+    argv = [str(tree / "images/build-rpm"), "--release", str(release.number), "--output", str(output)]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode:
+        raise HarnessError(done.stderr)
+    return Path(done.stdout.strip())
