@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -17,7 +18,9 @@ import roots
 from nspawn import HarnessError
 
 CHECKOUT = Path(__file__).parents[2]
-PACKAGES = "rpm,dnf,python3-jsonschema,python3-yaml,python3-distro"
+# Everything with content is Debian's; the packages that rpm and dnf deal with are stubs.
+PACKAGES = "rpm,dnf,systemd,python3-jsonschema,python3-yaml,python3-distro,python3-pystemd"
+WITH_PLUGINS = ("bookworm", "trixie")  # bullseye has no dnf-plugins-core
 CLOUD_CFG = "/etc/cloud/cloud.cfg"
 
 
@@ -50,17 +53,19 @@ RELEASES = {
 
 def root(suite: str) -> Path:
     """The root directory with rpm, dnf and Python of ``suite``; never written to, built once."""
-    directory = nspawn.cache() / "rpm-roots" / suite
+    packages = PACKAGES + (",dnf-plugins-core" if suite in WITH_PLUGINS else "")
+    directory = nspawn.cache() / "rpm-roots" / f"{suite}-{hashlib.sha256(packages.encode()).hexdigest()[:12]}"
     with nspawn.locked(nspawn.cache() / "locks" / f"rpm-{suite}"):
         if not directory.is_dir():
             nspawn.require_machine()
             building = directory.with_suffix(".building")
-            shutil.rmtree(building, ignore_errors=True)
+            for stale in directory.parent.glob(f"{suite}*"):  # of other packages, or cut short
+                shutil.rmtree(stale)
             building.parent.mkdir(parents=True, exist_ok=True)
             bootstrap = ["mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
             bootstrap += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")]
             done = subprocess.run(
-                [*bootstrap, f"--include={PACKAGES}", suite, str(building)],
+                [*bootstrap, f"--include={packages}", suite, str(building)],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -70,6 +75,9 @@ def root(suite: str) -> Path:
             # Debian keeps rpm's database of a Debian system out of the way.
             (building / "etc/rpm").mkdir(exist_ok=True)
             (building / "etc/rpm/macros").write_text("%_dbpath /var/lib/rpm\n")
+            local = building / "etc/dnf/plugins/local.conf"
+            if local.exists():  # wants createrepo_c in there
+                local.write_text("[main]\nenabled = 0\n")
             building.rename(directory)
     return directory
 
@@ -98,27 +106,34 @@ class System:
         return self.root / path.lstrip("/")
 
     def dnf(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """dnf, with the packages of /repo and no other."""
-        options = ["--assumeyes", "--nogpgcheck", "--disablerepo=*", "--repofrompath=test,file:///repo"]
-        return self.run("dnf", *options, "--enablerepo=test", "--setopt=cachedir=/var/cache/dnf", *argv, check=check)
+        """dnf, without questions."""
+        return self.run("dnf", "--assumeyes", *argv, check=check)
 
-    def offer(self, *packages: Path) -> None:
-        """Put packages into /repo, and only these."""
-        repository = self.path("/repo")
-        shutil.rmtree(repository, ignore_errors=True)
-        repository.mkdir()
+    def offer(self, *packages: Path, repository: str = "test", enabled: bool = True) -> None:
+        """Make these packages, and only these, a repository that dnf knows."""
+        directory = self.path(f"/repositories/{repository}")
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
         for package in packages:
-            shutil.copy(package, repository)
-        subprocess.run(["createrepo_c", "--quiet", str(repository)], check=True)
+            shutil.copy(package, directory)
+        subprocess.run(["createrepo_c", "--quiet", str(directory)], check=True)
+        place = self.path(f"/etc/yum.repos.d/{repository}.repo")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(repo_file(repository, enabled))
         shutil.rmtree(self.path("/var/cache/dnf"), ignore_errors=True)
 
 
+def repo_file(repository: str, enabled: bool = True) -> str:
+    """What /etc/yum.repos.d says about one of our repositories."""
+    return f"[{repository}]\nname={repository}\nbaseurl=file:///repositories/{repository}\ngpgcheck=0\nenabled={enabled:d}\n"
+
+
 @contextlib.contextmanager
-def system(number: int) -> Iterator[System]:
-    """A throwaway root of the release ``number``."""
+def system(number: int, suite: str | None = None) -> Iterator[System]:
+    """A throwaway root of the release ``number``, by another Debian ``suite`` than the one nearest to it."""
     release = RELEASES[number]
     directory = nspawn.cache() / "rpm-systems" / f"rpm-el{number}-{secrets.token_hex(3)}"
-    with nspawn.overlay([root(release.suite)], directory):
+    with nspawn.overlay([root(suite or release.suite)], directory):
         yield System(release, directory)
 
 
@@ -129,7 +144,7 @@ def stub(
     files: Mapping[str, str | bytes] = {},
     config: Sequence[str] = (),
     header: str = "",
-    release: str = "1",
+    scripts: str = "",
 ) -> Path:
     """Build a noarch package of ``files`` (path to content; those in ``config`` as rpm's config files)."""
     tree = output / f"{name}-{version}.tree"
@@ -146,7 +161,7 @@ def stub(
             f"""\
             Name: {name}
             Version: {version}
-            Release: {release}
+            Release: 1
             Summary: Stands in for {name}
             License: Apache-2.0
             BuildArch: noarch
@@ -160,8 +175,9 @@ def stub(
             cp -a {tree}/. %{{{{buildroot}}}}/
             %files
             {{listed}}
+            {{scripts}}
             """
-        ).format(header=header, listed=listed)
+        ).format(header=header, listed=listed, scripts=scripts)
     )
     top = output / "rpmbuild"
     build = ["rpmbuild", "-bb", "--define", f"_topdir {top}", "--define", f"_rpmdir {output}"]
@@ -184,8 +200,10 @@ def cloud_init(output: Path, release: Release, version: str, schema: bytes, clou
         CLOUD_CFG: cloud_cfg,
         "/etc/cloud/cloud.cfg.d/README": "",
         "/usr/bin/cloud-init": f"#!{release.interpreter} -s\n",
+        "/usr/lib/systemd/system/cloud-final.service": "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n",
     }
-    return stub(output, "cloud-init", version, files, config=[CLOUD_CFG])
+    enabled = "%post\nsystemctl --root=/ --quiet enable cloud-final.service"
+    return stub(output, "cloud-init", version, files, config=[CLOUD_CFG], header="Requires: systemd", scripts=enabled)
 
 
 def requirements(output: Path, release: Release) -> list[Path]:
@@ -226,3 +244,37 @@ def our_package(output: Path, release: Release, version: str | None = None) -> P
     if done.returncode:
         raise HarnessError(done.stderr)
     return Path(done.stdout.strip())
+
+
+def listed(number: int) -> list[str]:
+    """The packages that images/packages lists for CentOS Stream."""
+    lines = (CHECKOUT / f"images/packages/centos-{number}").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def kvm_host(output: Path, release: Release) -> dict[str, list[Path]]:
+    """Every package of the list as a stub, by the repository it is in; libvirt's and tuned's units are real ones."""
+    debian = roots.root("el10")
+    units = "usr/lib/systemd/system"
+    libvirt = [*(debian / units).glob("virt*"), *(debian / units).glob("libvirtd*")]
+    tuned = [debian / units / "tuned.service", *(debian / "usr/lib/tuned").rglob("virtual-host/*.conf")]
+    content = {
+        "libvirt-daemon-kvm": {f"/{path.relative_to(debian)}": path.read_bytes() for path in libvirt if path.is_file()},
+        "tuned": {f"/{path.relative_to(debian)}": path.read_bytes() for path in tuned},
+        "epel-release": {"/etc/yum.repos.d/epel.repo": repo_file("epel")},
+    }
+    own = {package.stem.rsplit("-", 1)[0]: package for package in requirements(output, release)}
+    own["cloud-init"] = cloud_init(output, release, "24.4", *real_cloud_init())
+    releasever = f"Provides: system-release = {release.number}\nProvides: system-release(releasever) = {release.number}"
+    os_release = f'ID="centos"\nVERSION_ID="{release.number}"\nID_LIKE="rhel fedora"\nPRETTY_NAME="CentOS Stream"\n'
+    own["centos-stream-release"] = stub(
+        output, "centos-stream-release", str(release.number), {"/usr/lib/os-release": os_release}, header=releasever
+    )
+    plugins = "Provides: dnf-command(config-manager)"
+    own["dnf-plugins-core"] = stub(output, "dnf-plugins-core", "1", header=plugins)
+    for name in listed(release.number):
+        if name not in own:
+            own[name] = stub(output, name, "1", content.get(name, {}))
+    epel = own.pop("python3-pystemd")
+    extras = own.pop("epel-release")
+    return {"baseos": list(own.values()), "extras-common": [extras], "crb": [], "epel": [epel]}
