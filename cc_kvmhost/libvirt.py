@@ -29,7 +29,7 @@ _DAEMONS = {
     "nwfilter": "virtnwfilterd",
 }
 #: Modular daemons that no section names: they leave the monolithic mode alone all the same.
-_OTHER_DAEMONS = ("virtlxcd", "virtvboxd", "virtxend")
+_OTHER_DAEMONS = ("virtchd", "virtlxcd", "virtvboxd", "virtvzd", "virtxend")
 
 #: Name patterns (fnmatch) that match every unit of this file, for one look at all unit files.
 PATTERNS = (

@@ -148,10 +148,11 @@ class Manager:
     def units(self, names: Sequence[str]) -> Dict[str, UnitState]:
         """Each unit as loaded, by the name asked for; ``name`` in it is the unit's own."""
         rows = self._call("ListUnitsByNames", "as", _encoded(names)) if names else []
-        return {
-            asked: UnitState(*(row[column].decode() for column in (0, 2, 3, 4)), row[6])
-            for asked, row in zip(names, rows)
-        }
+        states = {}
+        for asked, row in zip(names, rows):
+            name, load, active, sub = (row[column].decode() for column in (0, 2, 3, 4))
+            states[asked] = UnitState(name, load, active, sub, row[6])
+        return states
 
     def property(self, path: bytes, interface: str, name: str, signature: str) -> Any:
         """One property of a loaded unit by its object path; ``interface``: "Unit", "Service", …"""
