@@ -43,7 +43,7 @@ def layer(system: str) -> Path:
     :raises HarnessError: the wheel can't be built, or registering fails.
     """
     root = roots.root(system)
-    key = f"{root.name}-{_content_hash()}"
+    key = f"{root.parent.name}-{_content_hash()}"
     directory = nspawn.cache() / "layers" / key
     with nspawn.locked(nspawn.cache() / "locks" / "layers"):
         if not directory.is_dir():
