@@ -155,12 +155,17 @@ def read_system(root: str) -> System:
 
 
 def running_guests() -> Tuple[str, ...]:
-    """Names of the guests whose process runs, under whichever mode. Source: libvirt's pid files."""
+    """Names of the guests whose process runs, under whichever mode.
+
+    Source: the status file and the pid file that libvirt keeps of each in /run/libvirt/DRIVER.
+    """
     names = []
-    for path in glob.glob(libvirt.RUN + "qemu/*.pid") + glob.glob(libvirt.RUN + "lxc/*.pid"):
-        pid = (files.read(path) or b"").strip().decode(errors="replace")
+    drivers = ("qemu", "lxc")
+    found = [path for driver in drivers for path in glob.glob(libvirt.RUN + driver + "/*.xml")]
+    for stem in (path[: -len(".xml")] for path in found):
+        pid = (files.read(stem + ".pid") or b"").strip().decode(errors="replace")
         if pid.isdigit() and os.path.isdir("/proc/" + pid):
-            names.append(os.path.basename(path)[: -len(".pid")])
+            names.append(os.path.basename(stem))
     return tuple(sorted(names))
 
 

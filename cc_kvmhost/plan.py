@@ -5,13 +5,13 @@ it is empty, which is also how a run verifies what it did.
 """
 
 import difflib
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import libvirt, tuned
 from .config import KEY, Config
 from .errors import KvmhostError
 from .host import Host, Unit
-from .mode import choose
+from .mode import Choice, choose
 
 _ENABLED = ("enabled", "enabled-runtime")
 _ACTIVE = ("active", "activating", "reloading", "refreshing")
@@ -95,33 +95,46 @@ class Plan(NamedTuple):
         return [(verb, units) for verb, units in calls if units]
 
 
+class NoPlan(KvmhostError):
+    """Something stands in the way. ``choice``: the mode, if one could be chosen."""
+
+    def __init__(self, problems: Iterable[str], choice: Optional[Choice]) -> None:
+        super().__init__(problems)
+        self.choice = choice
+
+
 def make(config: Config, host: Host, force: bool = False) -> Plan:
     """Plan what makes the host as asked.
 
     :param force: switch although guests run under the mode that is left
-    :raises KvmhostError: names everything that stands in the way
+    :raises NoPlan: names everything that stands in the way
     """
     installed = [name for name, unit in host.units.items() if unit.installed]
     enabled = [name for name, unit in host.units.items() if unit.file_state in _ENABLED]
-    choice = choose(config.mode, host.system, config.drivers, installed, enabled)
-    return make_for(choice.mode, choice.reason, config, host, force)
+    try:
+        choice = choose(config.mode, host.system, config.drivers, installed, enabled)
+    except KvmhostError as error:
+        others = _unit_problems(config, host, {}) + _tuned_problems(config, host)
+        raise NoPlan(list(error.problems) + others, None) from error
+    return make_for(choice, config, host, force)
 
 
-def make_for(mode: str, reason: str, config: Config, host: Host, force: bool = False) -> Plan:
+def make_for(choice: Choice, config: Config, host: Host, force: bool = False) -> Plan:
     """As make(), for a mode that is chosen already."""
-    wishes = _libvirt_wishes(mode, config, host)
+    wishes = _libvirt_wishes(choice.mode, config, host)
     problems = _unit_problems(config, host, wishes)
+    problems += _tuned_problems(config, host)
     if config.tuned:
         wishes[tuned.SERVICE] = ON
-        problems += _tuned_problems(config, host)
     for unit in config.units:
         wishes.setdefault(unit, ON)
     problems += _mask_problems(host, wishes)
-    problems += [f"{KEY}.libvirt.tls: {each}" for each in host.tls.get(mode, ()) if config.tls]
-    plan = _difference(mode, reason, config, host, wishes)
+    if config.tls:
+        problems += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode]]
+    plan = _difference(choice, config, host, wishes)
     problems += _guest_problems(plan, host, force)
     if problems:
-        raise KvmhostError(problems)
+        raise NoPlan(problems, choice)
     return plan
 
 
@@ -170,9 +183,7 @@ def _possible(host: Host, unit: str, wish: Wish) -> Wish:
     return wish
 
 
-def _difference(
-    mode: str, reason: str, config: Config, host: Host, wishes: Mapping[str, Wish]
-) -> Plan:
+def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str, Wish]) -> Plan:
     units = {name: host.unit(name) for name in wishes}
     unmask = [n for n, w in wishes.items() if not w.masked and _is(units[n], "masked")]
     # What a mask hides is only known once it is gone: it may be enabled.
@@ -200,7 +211,7 @@ def _difference(
     reset: List[str] = []
     if host.running:
         start = [n for n, w in wishes.items() if w.active and not _is_up(units[n])]
-        start += _services_to_start(mode, host, wishes, start)
+        start += _services_to_start(choice.mode, host, wishes, start)
         stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])]
         stop += _services_in_the_way(host, wishes, start, stop)
         reset = [n for n, w in wishes.items() if w.active is False and units[n].active == "failed"]
@@ -209,8 +220,8 @@ def _difference(
         if host.profile != tuned.Profile(config.profile, True):
             profile = config.profile
     return Plan(
-        mode=mode,
-        reason=reason,
+        mode=choice.mode,
+        reason=choice.reason,
         wishes=wishes,
         unmask=tuple(unmask),
         disable=tuple(disable),
@@ -303,6 +314,8 @@ def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> Li
 
 def _tuned_problems(config: Config, host: Host) -> List[str]:
     unit = host.unit(tuned.SERVICE)
+    if not config.tuned:
+        return []
     if not unit.installed:
         return [
             f"{KEY}.tuned: {tuned.SERVICE} is not installed; install {tuned.PACKAGE}, or set {KEY}.tuned.enabled: false"

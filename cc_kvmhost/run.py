@@ -12,6 +12,7 @@ from . import files, host, plan, tuned
 from .config import Config
 from .errors import KvmhostError
 from .host import Host
+from .mode import Choice
 from .plan import Plan
 from .report import Event, Report, Steps, of_plan, of_run
 from .systemd import BusError, JobResults, Manager, is_running
@@ -65,7 +66,7 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
     :param event: told of each step
     """
     steps = Steps(event)
-    chosen: Optional[Plan] = None
+    choice: Optional[Choice] = None
     try:
         with steps.step("validate", "check the kvmhost section"):
             config = configuration.parse(section)
@@ -77,12 +78,14 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
                 here = host.read(manager, config)
             with steps.step("plan", "choose the mode and what to change"):
                 chosen = plan.make(config, here, force)
+            choice = Choice(chosen.mode, chosen.reason)
             report = _Run(manager, config, here, chosen, steps, deadline).carry_out()
     except KvmhostError as error:
+        choice = error.choice if isinstance(error, plan.NoPlan) else choice
         report = Report(
             "failed",
-            chosen.mode if chosen else None,
-            chosen.reason if chosen else "",
+            choice.mode if choice else None,
+            choice.reason if choice else "",
             steps=tuple(steps.done),
             errors=error.problems,
         )
@@ -178,7 +181,8 @@ class _Run:
         """Look again: the host is right if there is nothing left to do."""
         with self.steps.step("verify", "look at the host again"):
             after = host.read(self.manager, self.config)
-            left = plan.make_for(self.plan.mode, self.plan.reason, self.config, after, force=True)
+            choice = Choice(self.plan.mode, self.plan.reason)
+            left = plan.make_for(choice, self.config, after, force=True)
             # A service that was asked for may end when its work is done.
             ended = {u for u in self.config.units if started.results.get(u) in _GOOD}
             accepted = {"start " + unit for unit in ended.union(started.queued)}
