@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 from . import config as configuration
 from . import files, host, plan, tuned
@@ -230,9 +230,10 @@ class _Undo:
     def put_back(self, manager: Manager) -> List[str]:
         """Put back links, profile and running units; returns what could not be put back."""
         problems: List[str] = []
-        for attempt in (self._put_links_back, self._put_profile_back, self._put_units_back):
+        # Stopped before their unit files go: a unit that is masked has forgotten how it stops.
+        for step in (self._stop, self._put_links_back, self._put_profile_back, self._start):
             try:
-                problems += attempt(manager)
+                problems += step(manager)
             except (KvmhostError, BusError, OSError) as error:
                 problems += _problems(error)
         return [
@@ -268,26 +269,35 @@ class _Undo:
             files.restore(path, content)
         return ["tuned can't switch back: " + refused] if refused else []
 
-    def _put_units_back(self, manager: Manager) -> List[str]:
+    def _stop(self, manager: Manager) -> List[str]:
+        return self._jobs(manager, "stop", lambda was, now: not was and now)
+
+    def _start(self, manager: Manager) -> List[str]:
+        return self._jobs(manager, "start", lambda was, now: was and not now)
+
+    def _jobs(
+        self, manager: Manager, verb: str, differs: Callable[[bool, bool], bool]
+    ) -> List[str]:
         names = [name for name in self._plan.wishes if self._before.unit(name).load]
         now = manager.units(names)
-        was_up = {
-            name for name in names if self._before.unit(name).active in ("active", "reloading")
-        }
-        is_up = {name for name in names if now[name].active not in ("inactive", "failed")}
-        problems = []
-        for verb, units in (("stop", is_up - was_up), ("start", was_up - is_up)):
-            ordered = [name for name in names if name in units]
-            done = manager.run_jobs(verb, ordered, _UNDO_SECONDS)
-            problems += [
-                f"{verb} {unit}: {result}"
-                for unit, result in done.results.items()
-                if result not in _GOOD
-            ]
-        for name, unit in manager.units(names).items():
-            if unit.active == "failed" and self._before.unit(name).active != "failed":
+        for name in names:
+            if now[name].active == "failed" and self._before.unit(name).active != "failed":
                 manager.reset_failed(name)
-        return problems
+        units = [
+            name
+            for name in names
+            if differs(_is_up(self._before.unit(name).active), _is_up(now[name].active))
+        ]
+        done = manager.run_jobs(verb, units, _UNDO_SECONDS)
+        return [
+            f"{verb} {unit}: {result}"
+            for unit, result in done.results.items()
+            if result not in _GOOD
+        ]
+
+
+def _is_up(active: str) -> bool:
+    return active not in ("inactive", "failed", "deactivating")
 
 
 def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: int) -> str:
