@@ -73,7 +73,7 @@ def _cgroups(name: str) -> list[Path]:
     return hybrid or [mounts / name]
 
 
-def _scope(name: str) -> list[str]:
+def scope(name: str) -> list[str]:
     """The words in front of a command that put it into a cgroup of its own, as the same process.
 
     nspawn makes cgroups for its payload below the one it runs in; each container needs its own.
@@ -94,7 +94,7 @@ def command(name: str, root: Path, *options: str) -> list[str]:
     """
     nspawn = ["systemd-nspawn", "--quiet", f"--directory={root}", f"--machine={name}"]
     # The cgroup is ours (--keep-unit), and machined need not run here (--register=no).
-    return [*_scope(name), *nspawn, "--register=no", "--keep-unit", *options]
+    return [*scope(name), *nspawn, "--register=no", "--keep-unit", *options]
 
 
 def environment() -> dict[str, str]:
@@ -150,13 +150,14 @@ def mount_overlay(layers: Sequence[Path], directory: Path) -> Path:
 
 
 def unmount_overlay(directory: Path) -> None:
-    """Undo ``mount_overlay`` and delete ``directory`` with everything that was written there."""
+    """Undo ``mount_overlay``, finished or not, and delete ``directory`` with everything that was written there."""
     root = directory / "root"
     if os.path.ismount(root):
         if subprocess.run(["umount", str(root)], stderr=subprocess.DEVNULL).returncode:
             # Another host, starting this very moment, still has a copy of our mounts.
             subprocess.run(["umount", "--lazy", str(root)], check=True)
-    shutil.rmtree(directory)
+    if directory.exists():
+        shutil.rmtree(directory)
 
 
 @contextlib.contextmanager

@@ -26,16 +26,6 @@ SCHEMES = {  # where Debian's Python looks for modules that packages install
     "data": "/usr",
     "headers": "/usr/include",
 }
-# To be replaced by the project's own `kvmhost register`.
-REGISTER = """
-import yaml
-cfg = yaml.safe_load(open("/etc/cloud/cloud.cfg"))
-names = [name.replace("_", "-") for name in cfg["cloud_final_modules"]]
-cfg["cloud_final_modules"].insert(names.index("write-files-deferred") + 1, ["kvmhost", "once-per-instance"])
-with open("/etc/cloud/cloud.cfg.d/95_kvmhost.cfg", "w") as stream:
-    yaml.safe_dump({"cloud_final_modules": cfg["cloud_final_modules"]}, stream)
-"""
-
 
 def layer(system: str) -> Path:
     """The directory to stack on the root of ``system``: /usr/bin/kvmhost, the package and its registration.
@@ -43,7 +33,7 @@ def layer(system: str) -> Path:
     :raises HarnessError: the wheel can't be built, or registering fails.
     """
     root = roots.root(system)
-    key = f"{root.name}-{_content_hash()}"
+    key = f"{root.parent.name}-{_content_hash()}"
     directory = nspawn.cache() / "layers" / key
     with nspawn.locked(nspawn.cache() / "locks" / "layers"):
         if not directory.is_dir():
@@ -91,7 +81,6 @@ def _wheel(directory: Path) -> Path:
 
 
 def _register(name: str, root: Path) -> None:
-    """Put the module into cloud-init's list."""
-    done = nspawn.run(name, root, ["python3", "-c", REGISTER], "--resolv-conf=off", stderr=subprocess.PIPE)
+    done = nspawn.run(name, root, ["kvmhost", "register"], "--resolv-conf=off", stderr=subprocess.PIPE)
     if done.returncode:
-        raise HarnessError(f"registering in cloud-init's module list failed:\n{done.stderr}")
+        raise HarnessError(f"kvmhost register failed:\n{done.stderr}")

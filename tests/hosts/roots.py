@@ -27,10 +27,12 @@ PACKAGES = (
     # how it is configured
     "cloud-init python3-pystemd python3-jsonschema python3-distro python3-yaml"
 ).split()
-# cloud-init's modules for ssh warn where there is no sshd, and a warning is a degraded boot.
-EDIT_CLOUD_CFG = r"/^ - ssh\(-import-id\|-authkey-fingerprints\)\?$/d; /^ - keys-to-console$/d"
-UNITS = "systemctl list-unit-files --no-legend 'virt*.service' 'virt*.socket' 'libvirt*.service' 'libvirt*.socket'"
-PRESET = f"systemctl --quiet preset $({UNITS} | cut -d' ' -f1 | grep -v @) tuned.service"
+BOOTSTRAP = (
+    "--variant=minbase",
+    "--aptopt=APT::Install-Recommends false",
+    # What no test reads; a third of the size.
+    *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale", "info")),
+)
 
 
 @dataclass(frozen=True)
@@ -58,23 +60,27 @@ def root(name: str, say: Callable[[str], None] = print) -> Path:
     """
     system = SYSTEMS[name]
     directory = nspawn.cache() / "roots" / f"{name}-{_recipe_hash(system)}"
-    if directory.is_dir():
-        return directory
     nspawn.require_machine()
     with nspawn.locked(nspawn.cache() / "locks" / name):
         if not directory.is_dir():
-            for stale in directory.parent.glob(f"{name}-*"):  # of an earlier recipe, or cut short
-                shutil.rmtree(stale)
+            _remove_unused(directory.parent)
             _Build(system, directory, say).run()
-    return directory
+        (directory / "used").touch()
+    return directory / "root"
+
+
+def _remove_unused(directory: Path) -> None:
+    """Remove roots that no checkout has used for a week."""
+    for stamp in directory.glob("*/used"):
+        if time.time() - stamp.stat().st_mtime > 7 * 24 * 3600:
+            shutil.rmtree(stamp.parent)
 
 
 def _recipe_hash(system: System) -> str:
     """Everything a root is made from, in 12 characters."""
-    digest = hashlib.sha256(repr((system, PACKAGES, EDIT_CLOUD_CFG, PRESET)).encode())
-    digest.update(Path(__file__).read_bytes())
-    for part in (RECIPE / "common", RECIPE / system.name, RECIPE / "build-modular-libvirt"):
-        for path in sorted([part, *part.rglob("*")]):
+    digest = hashlib.sha256(repr((system, PACKAGES, BOOTSTRAP)).encode())
+    for part in ("common", system.name, "build-modular-libvirt", "configure"):
+        for path in sorted([RECIPE / part, *(RECIPE / part).rglob("*")]):
             if path.is_file():
                 digest.update(f"{path.relative_to(RECIPE)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -87,78 +93,71 @@ class _Build:
         self.system = system
         self.directory = directory
         self.building = directory.with_name(f"{directory.name}.building")
+        self.container = f"kvmhost-build-{system.name}"
         self.log = nspawn.cache() / "logs" / f"{system.name}.log"
         self.say = say
         self.start = time.monotonic()
 
     def run(self) -> None:
         """Build under another name, and give it its own when it is whole."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        nspawn.clean_up(self.container)  # what a killed build left
+        nspawn.unmount_overlay(self.building / "libvirt")
+        nspawn.unmount_overlay(self.building)
+        self.building.mkdir(parents=True)
+        self.log.parent.mkdir(exist_ok=True)
         self.log.write_text("")
-        self.building.parent.mkdir(parents=True, exist_ok=True)
         self._tell(f"building the root ({self.system.suite}), log: {self.log}")
-        self._bootstrap()
-        package = self._modular_libvirt()
-        self._configure(package)
+        root = self.building / "root"
+        self._bootstrap(root)
+        package = self._modular_libvirt(root)
+        self._configure(root, package)
         self.building.rename(self.directory)
         self._tell("root done")
 
-    def _bootstrap(self) -> None:
+    def _bootstrap(self, root: Path) -> None:
         packages = ",".join([*PACKAGES, *self.system.packages])
         self._step(
             "installing Debian, libvirt, qemu and cloud-init",
-            ["mmdebstrap", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
-            # What no test reads; a third of the size.
-            + [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale", "info")]
-            + [f"--include={packages}", self.system.suite, str(self.building)],
+            [*nspawn.scope(self.container), "mmdebstrap", *BOOTSTRAP]
+            + [f"--include={packages}", self.system.suite, str(root)],
         )
 
-    def _modular_libvirt(self) -> Path:
+    def _modular_libvirt(self, root: Path) -> Path:
         """The package with the modular daemons for this root's libvirt0, built if the cache has none."""
-        status = ["dpkg-query", f"--admindir={self.building}/var/lib/dpkg", "--show"]
+        status = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show"]
         version = subprocess.check_output([*status, "--showformat=${Version}", "libvirt0"], text=True)
         script = RECIPE / "build-modular-libvirt"
         key = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
         package = nspawn.cache() / "packages" / f"libvirt-daemon-modular_{version}_{key}.deb"
-        if package.exists():
-            return package
-        work = self.building.with_name(f"{self.building.name}.libvirt")
-        with nspawn.overlay([self.building], work) as root:
-            shutil.copy(script, root / "root")
-            self._step(
-                "building libvirt's modular daemons from Debian's source",
-                nspawn.command(work.name, root, "--pipe", "--resolv-conf=bind-host", "--", f"/root/{script.name}"),
-                container=work.name,
-            )
-            package.parent.mkdir(exist_ok=True)
-            partial = package.with_suffix(".partial")
-            shutil.copy(root / "build" / "libvirt-daemon-modular.deb", partial)
-            partial.rename(package)
+        if not package.exists():
+            with nspawn.overlay([root], self.building / "libvirt") as merged:
+                shutil.copy(script, merged / "root")
+                self._step(
+                    "building libvirt's modular daemons from Debian's source",
+                    self._inside(merged, "--resolv-conf=bind-host", "--", f"/root/{script.name}"),
+                )
+                package.parent.mkdir(exist_ok=True)
+                partial = package.with_suffix(".partial")
+                shutil.copy(merged / "build" / "libvirt-daemon-modular.deb", partial)
+                partial.rename(package)
         return package
 
-    def _configure(self, package: Path) -> None:
+    def _configure(self, root: Path, package: Path) -> None:
         """Make it a fresh install of the system it stands for, before its first boot."""
-        root = self.building
         shutil.copy(package, root / "modular.deb")
         for tree in (RECIPE / "common", RECIPE / self.system.name):
             shutil.copytree(tree, root, dirs_exist_ok=True, symlinks=True)
-        script = f"""set -e
-            dpkg --install /modular.deb
-            {PRESET}
-            systemctl --quiet disable apt-daily.timer apt-daily-upgrade.timer # no network, nothing to fetch
-            sed -i '{EDIT_CLOUD_CFG}' /etc/cloud/cloud.cfg
-            rm /modular.deb
-            echo {self.system.name} > /etc/hostname
-            : > /etc/machine-id
-            """
-        name = root.name
+        script = Path(shutil.copy(RECIPE / "configure", root / "root"))
         self._step(
             "enabling what EL enables",
-            nspawn.command(name, root, "--pipe", "--resolv-conf=off", "--", "sh", "-c", script),
-            container=name,
+            self._inside(root, "--resolv-conf=off", "--", "/root/configure", self.system.name),
         )
+        script.unlink()
 
-    def _step(self, what: str, argv: Sequence[str], container: str | None = None) -> None:
+    def _inside(self, root: Path, *options: str) -> list[str]:
+        return nspawn.command(self.container, root, "--pipe", *options)
+
+    def _step(self, what: str, argv: Sequence[str]) -> None:
         """Run one step into the log; say that it goes on every ten seconds."""
         self._tell(f"{what} ...")
         with self.log.open("a") as log:
@@ -177,8 +176,7 @@ class _Build:
             finally:
                 process.kill()
                 process.wait()
-                if container:
-                    nspawn.clean_up(container)
+                nspawn.clean_up(self.container)
         if process.returncode:
             raise HarnessError(
                 f"{self.system.name}: {what}: exit status {process.returncode}; {self.log} ends:\n{self._tail(25)}"
