@@ -32,9 +32,13 @@ def require_machine() -> None:
     """
     if os.geteuid() != 0:
         raise HarnessError("throwaway hosts need root (mounts, containers): sudo make test")
-    missing = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nsenter") if not shutil.which(tool)]
+    missing = [
+        tool for tool in ("systemd-nspawn", "mmdebstrap", "nsenter") if not shutil.which(tool)
+    ]
     if missing:
-        raise HarnessError(f"not installed: {', '.join(missing)}; make setup installs what is needed")
+        raise HarnessError(
+            f"not installed: {', '.join(missing)}; make setup installs what is needed"
+        )
 
 
 def cache() -> Path:
@@ -170,7 +174,12 @@ def overlay(layers: Sequence[Path], directory: Path) -> Iterator[Path]:
 
 
 def run(
-    name: str, root: Path, argv: Sequence[str], *options: str, timeout: float | None = 60, **popen: object
+    name: str,
+    root: Path,
+    argv: Sequence[str],
+    *options: str,
+    timeout: float | None = 60,
+    **popen: object,
 ) -> subprocess.CompletedProcess[str]:
     """Run one command in ``root`` without booting it; its result is returned, whatever it is."""
     try:

@@ -47,7 +47,11 @@ class System:
 SYSTEMS = {
     "el9": System("el9", "bookworm"),
     # Split out of libvirt-daemon-system since.
-    "el10": System("el10", "trixie", ("libvirt-daemon-driver-interface", "libvirt-daemon-lock", "libvirt-daemon-log")),
+    "el10": System(
+        "el10",
+        "trixie",
+        ("libvirt-daemon-driver-interface", "libvirt-daemon-lock", "libvirt-daemon-log"),
+    ),
 }
 
 
@@ -125,7 +129,9 @@ class _Build:
     def _modular_libvirt(self, root: Path) -> Path:
         """The package with the modular daemons for this root's libvirt0, built if the cache has none."""
         status = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show"]
-        version = subprocess.check_output([*status, "--showformat=${Version}", "libvirt0"], text=True)
+        version = subprocess.check_output(
+            [*status, "--showformat=${Version}", "libvirt0"], text=True
+        )
         script = RECIPE / "build-modular-libvirt"
         key = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
         package = nspawn.cache() / "packages" / f"libvirt-daemon-modular_{version}_{key}.deb"
@@ -164,7 +170,12 @@ class _Build:
             log.write(f"# {what}\n")
             log.flush()
             process = subprocess.Popen(
-                argv, env=nspawn.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv,
+                env=nspawn.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
             try:
                 while True:
