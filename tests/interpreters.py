@@ -33,19 +33,18 @@ def find(version: str) -> Path | None:
     return None
 
 
-def environment(version: str, interpreter: Path, wheel: Path, directory: Path) -> Path:
+def environment(interpreter: Path, wheel: Path, path: Path) -> Path:
     """The Python of a virtual environment with the wheel and the pinned tools; kept between runs."""
-    path = directory / version
     python = path / "bin" / "python"
     made_from = hashlib.sha256(wheel.read_bytes() + REQUIREMENTS.read_bytes()).hexdigest()
     stamp = path / "made-from"
     if not stamp.exists() or stamp.read_text() != made_from:
         shutil.rmtree(path, ignore_errors=True)
         subprocess.run([interpreter, "-m", "venv", path], check=True)
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         # 3.6's own pip knows no wheels of this decade.
         subprocess.run([*pip, "--upgrade", "pip", "setuptools"], check=True)
-        subprocess.run([*pip, "--requirement", REQUIREMENTS, wheel], check=True)
+        subprocess.run([*pip, "--requirement", str(REQUIREMENTS), str(wheel)], check=True)
         stamp.write_text(made_from)
     return python
 
@@ -62,9 +61,18 @@ def main(wheel: Path, directory: Path) -> int:
         else:
             print(f"Python {version}: {interpreter}", flush=True)
             try:
-                python = environment(version, interpreter, wheel, directory)
+                python = environment(interpreter, wheel, directory / version)
                 # -P's older sibling: without it "" in sys.path finds the checkout, not the wheel.
-                tests = [python, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit"]
+                tests = [
+                    str(python),
+                    "-I",
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    "tests/unit",
+                ]
                 subprocess.run(tests, cwd=CHECKOUT, check=True)
                 outcome[version] = "passed"
             except subprocess.CalledProcessError as error:

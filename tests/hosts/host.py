@@ -7,6 +7,7 @@ import fcntl
 import functools
 import json
 import os
+import re
 import secrets
 import subprocess
 import time
@@ -119,7 +120,7 @@ class Host:
         """
         start = time.monotonic()
         argv = nspawn.command(
-            self.name, self._root, "--boot", "--private-network", "--console=pipe"
+            self.name, self._root, "--boot", "--private-network", "--console=read-only"
         )
         with self.console.open("ab") as console:
             self._nspawn = subprocess.Popen(
@@ -288,7 +289,7 @@ class Host:
         namespaces = [
             "nsenter",
             f"--target={self.leader}",
-            *"-m -u -i -n -p -C -r -w".split(),
+            *["-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"],
             "--",
         ]
         enter = namespaces if self.leader else ["chroot", str(self._root)]
@@ -309,7 +310,8 @@ class Host:
     def _console_tail(self, lines: int = 40) -> str:
         if not self.console.exists():
             return "it was never booted"
-        tail = self.console.read_text(errors="replace").splitlines()[-lines:]
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.console.read_text(errors="replace"))
+        tail = [line for line in text.splitlines() if line.strip()][-lines:]
         return "\n".join([f"the last {len(tail)} lines of its console:", *tail])
 
 

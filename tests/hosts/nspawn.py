@@ -157,8 +157,8 @@ def unmount_overlay(directory: Path) -> None:
     """Undo ``mount_overlay``, finished or not, and delete ``directory`` with everything that was written there."""
     root = directory / "root"
     if os.path.ismount(root):
-        if subprocess.run(["umount", str(root)], stderr=subprocess.DEVNULL).returncode:
-            # Another host, starting this very moment, still has a copy of our mounts.
+        umount = subprocess.run(["umount", str(root)], stderr=subprocess.DEVNULL)
+        if umount.returncode:  # a host that starts this very moment has a copy of our mounts
             subprocess.run(["umount", "--lazy", str(root)], check=True)
     if directory.exists():
         shutil.rmtree(directory)
@@ -183,7 +183,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run one command in ``root`` without booting it; its result is returned, whatever it is."""
     try:
-        return subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             command(name, root, "--pipe", *options, "--", *argv),
             env=environment(),
             text=True,
@@ -193,3 +193,4 @@ def run(
         )
     finally:
         clean_up(name)
+    return done

@@ -6,7 +6,6 @@ Run as a program it builds both and shows progress.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -19,14 +18,27 @@ import nspawn
 from nspawn import HarnessError
 
 RECIPE = Path(__file__).parent / "recipe"
-PACKAGES = (
-    # the machine
-    "systemd-sysv dbus udev iproute2 procps polkitd openssl "
-    # what it hosts with
-    "libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils dnsmasq-base nftables tuned "
-    # how it is configured
-    "cloud-init python3-pystemd python3-jsonschema python3-distro python3-yaml"
-).split()
+PACKAGES = [
+    "systemd-sysv",
+    "dbus",
+    "udev",
+    "iproute2",
+    "procps",
+    "polkitd",
+    "openssl",
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "qemu-system-x86",
+    "qemu-utils",
+    "dnsmasq-base",
+    "nftables",
+    "tuned",
+    "cloud-init",
+    "python3-pystemd",
+    "python3-jsonschema",
+    "python3-distro",
+    "python3-yaml",
+]
 BOOTSTRAP = (
     "--variant=minbase",
     "--aptopt=APT::Install-Recommends false",
@@ -122,8 +134,14 @@ class _Build:
         packages = ",".join([*PACKAGES, *self.system.packages])
         self._step(
             "installing Debian, libvirt, qemu and cloud-init",
-            [*nspawn.scope(self.container), "mmdebstrap", *BOOTSTRAP]
-            + [f"--include={packages}", self.system.suite, str(root)],
+            [
+                *nspawn.scope(self.container),
+                "mmdebstrap",
+                *BOOTSTRAP,
+                f"--include={packages}",
+                self.system.suite,
+                str(root),
+            ],
         )
 
     def _modular_libvirt(self, root: Path) -> Path:

@@ -154,13 +154,11 @@ def test_nothing_is_left_of_an_interrupted_run(number: signal.Signals) -> None:
 
 
 def test_a_boot_that_takes_too_long_shows_the_console(system: str) -> None:
-    unit = "[Service]\nType=oneshot\nExecStart=echo waiting forever\nExecStart=sleep infinity\nStandardOutput=tty\n"
+    unit = "[Service]\nType=oneshot\nExecStart=sleep infinity\n"
     with Host(system, install=False, files={"/etc/systemd/system/stuck.service": unit}) as host:
         host.chroot(["systemctl", "--quiet", "add-wants", "multi-user.target", "stuck.service"])
-        with pytest.raises(
-            HarnessError, match=r"not up after 6 s \((.|\n)*its console(.|\n)*Started"
-        ):
-            host.boot(timeout=6)
+        with pytest.raises(HarnessError, match=r"not up after 8 s(.|\n)*Starting stuck.service"):
+            host.boot(timeout=8)
 
 
 def test_a_boot_that_ends_shows_why() -> None:
