@@ -82,6 +82,11 @@ class Plan(NamedTuple):
         return changes
 
     @property
+    def is_empty(self) -> bool:
+        """The host is as asked, and systemd knows it."""
+        return not (self.changed or self.reset or self.stale)
+
+    @property
     def unit_file_changes(self) -> List[Tuple[str, Tuple[str, ...]]]:
         """The calls that change unit files, in order; the verbs are systemd.UNIT_FILE_CALLS'."""
         calls = (

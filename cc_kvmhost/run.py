@@ -180,7 +180,9 @@ class _Run:
     def _verify(self, started: JobResults) -> Host:
         """Look again: the host is right if there is nothing left to do."""
         with self.steps.step("verify", "look at the host again"):
-            after = host.read(self.manager, self.config)
+            after = self.before
+            if not self.plan.is_empty:
+                after = host.read(self.manager, self.config)
             choice = Choice(self.plan.mode, self.plan.reason)
             left = plan.make_for(choice, self.config, after, force=True)
             # A service that was asked for may end when its work is done.

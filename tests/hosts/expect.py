@@ -107,8 +107,8 @@ def report_agrees(host: Host, report: dict[str, Any]) -> None:
 def calls_during(host: Host, command: list[str]) -> tuple[int, list[str]]:
     """Run a command and watch systemd's bus: its exit status and the methods that others called of systemd's."""
     script = f"""
-        busctl monitor --json=short org.freedesktop.systemd1 >/tmp/bus 2>/tmp/bus.err & watcher=$!
-        until grep -q . /tmp/bus.err || [ -s /tmp/bus ]; do sleep 0.02; done; sleep 0.2
+        stdbuf -oL busctl monitor --json=short org.freedesktop.systemd1 >/tmp/bus 2>/tmp/bus.err & watcher=$!
+        until [ -s /tmp/bus ]; do systemctl is-active dbus.socket >/dev/null; sleep 0.02; done
         status=0; {shlex.join(command)} >/tmp/out 2>&1 || status=$?
         sleep 0.2; kill $watcher; wait $watcher || true
         echo $status
