@@ -1,0 +1,140 @@
+"""libvirt's systemd units: which belong to which mode, and where their sockets listen.
+
+Source: the units of libvirt 8 to 11 and libvirt's docs/daemons.rst.
+"""
+
+from typing import Iterable, NamedTuple, Optional, Tuple
+
+MODULAR = "modular"
+MONOLITHIC = "monolithic"
+MODES = (MODULAR, MONOLITHIC)
+
+#: The drivers that a section can name, in the order in which libvirt's documentation lists them.
+DRIVERS = ("qemu", "network", "storage", "nodedev", "secret", "interface", "nwfilter")
+#: Drivers that join the five of the default where they are installed.
+COMPANIONS = ("interface", "nwfilter")
+DEFAULT_DRIVERS = tuple(driver for driver in DRIVERS if driver not in COMPANIONS)
+
+PROXY = "virtproxyd"
+#: Used by both modes: hold the guests' consoles and locks, so they are never stopped.
+SHARED = ("virtlockd", "virtlogd")
+
+_DAEMONS = {
+    "qemu": "virtqemud",
+    "network": "virtnetworkd",
+    "storage": "virtstoraged",
+    "nodedev": "virtnodedevd",
+    "secret": "virtsecretd",
+    "interface": "virtinterfaced",
+    "nwfilter": "virtnwfilterd",
+}
+#: Modular daemons that no section names: they leave the monolithic mode alone all the same.
+_OTHER_DAEMONS = ("virtchd", "virtlxcd", "virtvboxd", "virtvzd", "virtxend")
+
+#: Name patterns (fnmatch) that match every unit of this file, for one look at all unit files.
+PATTERNS = (
+    "virt*d.service",
+    "virt*d.socket",
+    "virt*d-*.socket",
+    "libvirtd.service",
+    "libvirtd*.socket",
+)
+
+_PACKAGES = {
+    "virtqemud": "libvirt-daemon-driver-qemu",
+    "virtnetworkd": "libvirt-daemon-driver-network",
+    "virtstoraged": "libvirt-daemon-driver-storage-core",
+    "virtnodedevd": "libvirt-daemon-driver-nodedev",
+    "virtsecretd": "libvirt-daemon-driver-secret",
+    "virtinterfaced": "libvirt-daemon-driver-interface",
+    "virtnwfilterd": "libvirt-daemon-driver-nwfilter",
+    "virtproxyd": "libvirt-daemon-proxy",
+    "virtlockd": "libvirt-daemon-lock",
+    "virtlogd": "libvirt-daemon-log",
+    "libvirtd": "libvirt-daemon",
+}
+
+RUN = "/run/libvirt/"
+_PATH_ENDINGS = {"": "-sock", "ro": "-sock-ro", "admin": "-admin-sock"}
+
+
+class Daemon(NamedTuple):
+    """A libvirt daemon by its units."""
+
+    name: str
+
+    @property
+    def service(self) -> str:
+        return self.name + ".service"
+
+    @property
+    def socket(self) -> str:
+        return self.name + ".socket"
+
+    @property
+    def sockets(self) -> Tuple[str, ...]:
+        """Main socket first; not those that listen on the network."""
+        return (self.socket, self.name + "-ro.socket", self.name + "-admin.socket")
+
+    @property
+    def tls(self) -> str:
+        return self.name + "-tls.socket"
+
+    @property
+    def tcp(self) -> str:
+        return self.name + "-tcp.socket"
+
+
+LIBVIRTD = Daemon("libvirtd")
+PROXYD = Daemon(PROXY)
+
+
+def daemon(driver: str) -> Daemon:
+    """The modular daemon of a driver (one of DRIVERS)."""
+    return Daemon(_DAEMONS[driver])
+
+
+def modular_daemons() -> Tuple[Daemon, ...]:
+    """Every daemon of the modular mode, the proxy last."""
+    names = tuple(_DAEMONS[driver] for driver in DRIVERS) + _OTHER_DAEMONS + (PROXY,)
+    return tuple(Daemon(name) for name in names)
+
+
+def mode_units(mode: str) -> Tuple[str, ...]:
+    """Every unit that belongs to one mode alone, network sockets included, sockets first."""
+    daemons = modular_daemons() if mode == MODULAR else (LIBVIRTD,)
+    networked = PROXYD if mode == MODULAR else LIBVIRTD
+    units = [socket for each in daemons for socket in each.sockets]
+    units += [networked.tcp, networked.tls]
+    units += [each.service for each in daemons]
+    return tuple(units)
+
+
+def other(mode: str) -> str:
+    return MONOLITHIC if mode == MODULAR else MODULAR
+
+
+def required_units(mode: str, drivers: Iterable[str]) -> Tuple[str, ...]:
+    """The units without which a mode can't be had."""
+    shared = tuple(Daemon(name).socket for name in SHARED)
+    if mode == MODULAR:
+        return tuple(daemon(driver).socket for driver in drivers) + shared
+    return (LIBVIRTD.service, LIBVIRTD.socket) + shared
+
+
+def package(unit: str) -> str:
+    """The EL package that brings a unit of libvirt's."""
+    return _PACKAGES[unit.rsplit(".", 1)[0]]
+
+
+def socket_path(unit: str) -> Optional[str]:
+    """Where a socket unit of libvirt's listens; None for every other unit, network sockets too.
+
+    libvirtd and virtproxyd both own the path that clients without a daemon's name open.
+    """
+    stem, _, suffix = unit.rpartition(".")
+    name, _, kind = stem.partition("-")
+    if suffix != "socket" or name not in _PACKAGES or kind not in _PATH_ENDINGS:
+        return None
+    base = "libvirt" if name in (LIBVIRTD.name, PROXY) else name
+    return RUN + base + _PATH_ENDINGS[kind]

@@ -1,0 +1,129 @@
+"""Which of libvirt's two modes: from what was asked, the release and what is installed. Pure."""
+
+import re
+from typing import Collection, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from . import libvirt
+from .errors import KvmhostError
+
+AUTO = "auto"
+
+EL_IDS = ("rhel", "centos", "rocky", "almalinux", "ol")
+FIRST_MODULAR_EL = 10
+FIRST_SUPPORTED_EL = 8
+FIRST_MODULAR_FEDORA = 35
+
+
+class System(NamedTuple):
+    """What os-release says, each an empty string where it says nothing. Source: os-release(5)."""
+
+    id: str = ""
+    id_like: Tuple[str, ...] = ()
+    version_id: str = ""
+    pretty_name: str = ""
+
+    @property
+    def major(self) -> Optional[int]:
+        found = re.match(r"[0-9]+", self.version_id)
+        return int(found.group()) if found else None
+
+    @property
+    def label(self) -> str:
+        """How a reason names the system."""
+        return (
+            self.pretty_name
+            or " ".join(filter(None, (self.id, self.version_id)))
+            or "unknown system"
+        )
+
+    @property
+    def is_el(self) -> bool:
+        return self.id in EL_IDS or "rhel" in self.id_like or "centos" in self.id_like
+
+
+class Choice(NamedTuple):
+    """A mode ("modular" or "monolithic") and the sentence that says why."""
+
+    mode: str
+    reason: str
+
+
+def choose(
+    asked: str,
+    system: System,
+    drivers: Sequence[str],
+    installed: Collection[str],
+    enabled: Collection[str],
+) -> Choice:
+    """Choose the mode.
+
+    :param asked: "auto", "modular" or "monolithic"
+    :param drivers: the drivers that modular mode must have
+    :param installed: names of the units that have a unit file
+    :param enabled: names of the units that are enabled
+    :raises KvmhostError: the release is not supported, or units are missing
+    """
+
+    lacking = {
+        mode: tuple(u for u in libvirt.required_units(mode, drivers) if u not in installed)
+        for mode in libvirt.MODES
+    }
+    if asked == AUTO:
+        wanted = _by_release(system) or _by_installation(system, lacking, enabled)
+        rest = libvirt.other(wanted.mode)
+        if lacking[wanted.mode] and not lacking[rest]:
+            reason = "{}, but not installed: {}".format(
+                wanted.reason, ", ".join(lacking[wanted.mode])
+            )
+            return Choice(rest, reason)
+    else:
+        wanted = Choice(asked, "asked for by kvmhost.libvirt.mode")
+    if lacking[wanted.mode]:
+        raise KvmhostError([_lacks(wanted, lacking[wanted.mode])])
+    return wanted
+
+
+def _by_release(system: System) -> Optional[Choice]:
+    major = system.major
+    if major is None:
+        return None
+    if system.id == "fedora":
+        if major >= FIRST_MODULAR_FEDORA:
+            return Choice(
+                libvirt.MODULAR, system.label + ": Fedora 35 and up run the modular daemons"
+            )
+        return Choice(libvirt.MONOLITHIC, system.label + ": Fedora before 35 runs libvirtd")
+    if not system.is_el:
+        return None
+    if major >= FIRST_MODULAR_EL:
+        return Choice(libvirt.MODULAR, system.label + ": EL 10 and up run the modular daemons")
+    if major >= FIRST_SUPPORTED_EL:
+        return Choice(libvirt.MONOLITHIC, system.label + ": EL 8 and 9 run libvirtd")
+    raise KvmhostError(
+        [
+            f"os-release: VERSION_ID={system.version_id} of {system.label} is not supported; EL 8 and up are"
+            " (kvmhost.libvirt.mode: monolithic chooses libvirtd all the same)"
+        ]
+    )
+
+
+def _by_installation(
+    system: System, lacking: Mapping[str, Sequence[str]], enabled: Collection[str]
+) -> Choice:
+    here = [mode for mode in libvirt.MODES if not lacking[mode]]
+    if len(here) == 1:
+        return Choice(here[0], f"{system.label}: only its units are installed")
+    chosen = [mode for mode in here if any(u in enabled for u in libvirt.mode_units(mode))]
+    if len(chosen) == 1:
+        return Choice(chosen[0], f"{system.label}: both modes are installed, it is enabled")
+    return Choice(libvirt.MODULAR, f"{system.label}: no rule for this system")
+
+
+def _lacks(wanted: Choice, units: Sequence[str]) -> str:
+    packages = sorted({libvirt.package(unit) for unit in units})
+    return (
+        "libvirt's {} mode ({}) needs units that are not installed: {}; install {}"
+        " (EL's names; libvirt-daemon-kvm brings the usual set)".format(
+            wanted.mode, wanted.reason, ", ".join(units), " ".join(packages)
+        )
+    )

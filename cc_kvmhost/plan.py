@@ -1,0 +1,375 @@
+"""What to do: from what was asked and what is here. Pure: no I/O, so it can be shown and tested.
+
+A plan is the difference between the host and the wish for each unit. On a host that is as wished
+it is empty, which is also how a run verifies what it did.
+"""
+
+import difflib
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from . import libvirt, tuned
+from .config import KEY, Config
+from .errors import KvmhostError
+from .host import Host, Unit
+from .mode import Choice, choose
+
+_ENABLED = ("enabled", "enabled-runtime")
+_ACTIVE = ("active", "activating", "reloading", "refreshing")
+#: Unit file states that systemd can't change: nothing in [Install], or not a file of its own.
+_FIXED = ("static", "indirect", "generated", "transient", "linked", "linked-runtime")
+#: The services that guests run under.
+_GUEST_SERVICES = ("libvirtd.service", "virtqemud.service", "virtlxcd.service")
+
+
+class Wish(NamedTuple):
+    """How a unit shall be. None: left as it is."""
+
+    enabled: Optional[bool] = None
+    active: Optional[bool] = None
+    masked: bool = False
+
+
+ON = Wish(enabled=True, active=True)
+AT_BOOT = Wish(enabled=True)
+NOT_AT_BOOT = Wish(enabled=False)
+OFF = Wish(enabled=False, active=False)
+#: Off for good: the other mode's units, which win at the next boot if anything can start them.
+AWAY = Wish(enabled=False, active=False, masked=True)
+
+
+class Plan(NamedTuple):
+    """What a run will do, in this order. Units are in a fixed order, each at most once per field.
+
+    ``wishes``: every unit the plan is about. ``disable_runtime``: enabled only until the next
+    reboot. ``keep_enabled``: enabled already, and enabled again after a disable, because Also= of a
+    unit that is disabled takes others along. ``stop``, ``start``: jobs. ``reset``: failed units
+    that shall be inactive. ``profile``: tuned's to set, None for none. ``stale``: systemd's memory
+    differs from the unit files already.
+    """
+
+    mode: str
+    reason: str
+    wishes: Mapping[str, Wish]
+    unmask: Tuple[str, ...]
+    disable: Tuple[str, ...]
+    disable_runtime: Tuple[str, ...]
+    enable: Tuple[str, ...]
+    keep_enabled: Tuple[str, ...]
+    mask: Tuple[str, ...]
+    stop: Tuple[str, ...]
+    reset: Tuple[str, ...]
+    start: Tuple[str, ...]
+    profile: Optional[str]
+    stale: bool
+
+    @property
+    def changed(self) -> List[str]:
+        """Each change in words, as report and plan show it; empty if there is nothing to do."""
+        changes = [
+            f"{verb} {unit}"
+            for verb, units in (
+                ("unmask", self.unmask),
+                ("disable", self.disable + self.disable_runtime),
+                ("enable", self.enable),
+                ("mask", self.mask),
+                ("stop", self.stop),
+                ("start", self.start),
+            )
+            for unit in units
+        ]
+        if self.profile is not None:
+            changes.append(f"tuned profile {self.profile}")
+        return changes
+
+    @property
+    def is_empty(self) -> bool:
+        """The host is as asked, and systemd knows it."""
+        return not (self.changed or self.reset or self.stale)
+
+    @property
+    def unit_file_changes(self) -> List[Tuple[str, Tuple[str, ...]]]:
+        """The calls that change unit files, in order; the verbs are systemd.UNIT_FILE_CALLS'."""
+        calls = (
+            ("unmask", self.unmask),
+            # Before enable: Also= of the units that are disabled would undo it.
+            ("disable", self.disable),
+            ("disable-runtime", self.disable_runtime),
+            ("enable", self.enable + self.keep_enabled),
+            ("mask", self.mask),
+        )
+        return [(verb, units) for verb, units in calls if units]
+
+
+class NoPlan(KvmhostError):
+    """Something stands in the way. ``choice``: the mode, if one could be chosen."""
+
+    def __init__(self, problems: Iterable[str], choice: Optional[Choice]) -> None:
+        super().__init__(problems)
+        self.choice = choice
+
+
+def make(config: Config, host: Host, force: bool = False) -> Plan:
+    """Plan what makes the host as asked.
+
+    :param force: switch although guests run under the mode that is left
+    :raises NoPlan: names everything that stands in the way
+    """
+    installed = [name for name, unit in host.units.items() if unit.installed]
+    enabled = [name for name, unit in host.units.items() if unit.file_state in _ENABLED]
+    try:
+        choice = choose(config.mode, host.system, config.drivers, installed, enabled)
+    except KvmhostError as error:
+        others = _unit_problems(config, host, {}) + _tuned_problems(config, host)
+        raise NoPlan(list(error.problems) + others, None) from error
+    return make_for(choice, config, host, force)
+
+
+def make_for(choice: Choice, config: Config, host: Host, force: bool = False) -> Plan:
+    """As make(), for a mode that is chosen already."""
+    wishes = _libvirt_wishes(choice.mode, config, host)
+    problems = _unit_problems(config, host, wishes)
+    problems += _tuned_problems(config, host)
+    if config.tuned:
+        wishes[tuned.SERVICE] = ON
+    for unit in config.units:
+        wishes.setdefault(unit, ON)
+    problems += _mask_problems(host, wishes)
+    if config.tls:
+        problems += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode]]
+    plan = _difference(choice, config, host, wishes)
+    problems += _guest_problems(plan, host, force)
+    if problems:
+        raise NoPlan(problems, choice)
+    return plan
+
+
+def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
+    """The wish for every libvirt unit that is installed."""
+    wishes: Dict[str, Wish] = {}
+    if mode == libvirt.MODULAR:
+        drivers = set(config.drivers)
+        if drivers.issuperset(libvirt.DEFAULT_DRIVERS):
+            drivers.update(libvirt.COMPANIONS)
+        for driver in libvirt.DRIVERS:
+            daemon = libvirt.daemon(driver)
+            chosen = driver in drivers
+            for socket in daemon.sockets:
+                wishes[socket] = ON if chosen else OFF
+            if not chosen:
+                wishes[daemon.service] = OFF
+            else:
+                wishes[daemon.service] = AT_BOOT if config.autostart else NOT_AT_BOOT
+        network = libvirt.PROXYD
+    else:
+        network = libvirt.LIBVIRTD
+        wishes[network.service] = AT_BOOT
+    for socket in network.sockets:
+        wishes[socket] = ON
+    wishes[network.tcp] = OFF
+    wishes[network.tls] = ON if config.tls else OFF
+    for name in libvirt.SHARED:
+        for socket in libvirt.Daemon(name).sockets:
+            wishes[socket] = ON
+    for unit in libvirt.mode_units(libvirt.other(mode)):
+        wishes[unit] = AWAY
+    wishes = {unit: wish for unit, wish in wishes.items() if host.unit(unit).installed}
+    return {unit: _possible(host, unit, wish) for unit, wish in wishes.items()}
+
+
+def _possible(host: Host, unit: str, wish: Wish) -> Wish:
+    """virtlogd and virtlockd hold the guests' consoles and locks and are never stopped, but a
+    socket can't be started while its service runs: an -admin socket then waits for the next boot.
+    """
+    name = unit.split("-", 1)[0].rsplit(".", 1)[0]
+    shared = name in libvirt.SHARED
+    if shared and wish.active and _is_active(host.unit(libvirt.Daemon(name).service)):
+        if unit != libvirt.Daemon(name).socket:
+            return AT_BOOT
+    return wish
+
+
+def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str, Wish]) -> Plan:
+    units = {name: host.unit(name) for name in wishes}
+    unmask = [n for n, w in wishes.items() if not w.masked and _is(units[n], "masked")]
+    # What a mask hides is only known once it is gone: it may be enabled.
+    disable = [
+        n
+        for n, w in wishes.items()
+        if w.enabled is False and (_is(units[n], "enabled") or n in unmask)
+    ]
+    disable_runtime = [
+        n for n, w in wishes.items() if w.enabled is False and _is(units[n], "enabled-runtime")
+    ]
+    enable = [
+        n
+        for n, w in wishes.items()
+        if w.enabled and units[n].file_state not in _FIXED + ("enabled", "alias")
+    ]
+    mask = [n for n, w in wishes.items() if w.masked and not _is(units[n], "masked")]
+    keep_enabled: List[str] = []
+    if disable:
+        keep_enabled = [
+            n for n, w in wishes.items() if w.enabled is not False and _is(units[n], "enabled")
+        ]
+    stop: List[str] = []
+    start: List[str] = []
+    reset: List[str] = []
+    if host.running:
+        start = [n for n, w in wishes.items() if w.active and not _is_up(units[n])]
+        start += _services_to_start(choice.mode, host, wishes, start)
+        stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])]
+        stop += _services_in_the_way(host, wishes, start, stop)
+        reset = [n for n, w in wishes.items() if w.active is False and units[n].active == "failed"]
+    profile = None
+    if config.tuned and config.profile is not None:
+        if host.profile != tuned.Profile(config.profile, True):
+            profile = config.profile
+    return Plan(
+        mode=choice.mode,
+        reason=choice.reason,
+        wishes=wishes,
+        unmask=tuple(unmask),
+        disable=tuple(disable),
+        disable_runtime=tuple(disable_runtime),
+        enable=tuple(enable),
+        keep_enabled=tuple(keep_enabled),
+        mask=tuple(mask),
+        stop=tuple(stop),
+        reset=tuple(reset),
+        start=tuple(start),
+        profile=profile,
+        stale=any(_is_stale(unit) for unit in units.values()),
+    )
+
+
+def _services_to_start(
+    mode: str, host: Host, wishes: Mapping[str, Wish], start: Sequence[str]
+) -> List[str]:
+    """libvirtd itself, at the first run and with any of its sockets. It leaves after 120 s without
+    a client and comes back by its sockets: inactive is no fault of an enabled one, failed is."""
+    service = libvirt.LIBVIRTD.service
+    unit = host.unit(service)
+    if mode == libvirt.MODULAR or service not in wishes:
+        return []
+    if set(start) & set(libvirt.LIBVIRTD.sockets) or unit.active == "failed":
+        return [service]
+    return [] if _is(unit, "enabled") or _is_active(unit) else [service]
+
+
+def _services_in_the_way(
+    host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
+) -> List[str]:
+    """Services of sockets that shall start: systemd refuses to start a socket under a running
+    service. Guests outlive it (KillMode=process); virtlogd and virtlockd are never among them."""
+    daemons = libvirt.modular_daemons() + (libvirt.LIBVIRTD,)
+    return [
+        daemon.service
+        for daemon in daemons
+        if daemon.service in wishes
+        and daemon.service not in stop
+        and _is_active(host.unit(daemon.service))
+        and set(start) & set(daemon.sockets + (daemon.tls,))
+    ]
+
+
+def _is(unit: Unit, file_state: str) -> bool:
+    return unit.file_state == file_state
+
+
+def _is_active(unit: Unit) -> bool:
+    return unit.active in _ACTIVE
+
+
+def _is_up(unit: Unit) -> bool:
+    return unit.active in ("active", "reloading", "refreshing") or unit.ran
+
+
+def _is_stale(unit: Unit) -> bool:
+    """systemd has a mask in memory that is gone from the disk, or the reverse. A unit that is not
+    loaded has nothing to be stale."""
+    return bool(unit.load) and unit.file_state.startswith("masked") != (unit.load == "masked")
+
+
+def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> List[str]:
+    """What is wrong with the units asked for by name."""
+    problems = []
+    for number, name in enumerate(config.units):
+        where, unit = f"{KEY}.units[{number}]: {name}", host.unit(name)
+        if wishes.get(name, ON).enabled is False:
+            problems.append(
+                f"{where} contradicts the chosen libvirt mode or its options, which turn it off;"
+                f" take it out, or change {KEY}.libvirt"
+            )
+        elif unit.alias_of or unit.file_state == "alias":
+            problems.append(
+                "{} is an alias{}; name the unit itself".format(
+                    where, unit.alias_of and " of " + unit.alias_of
+                )
+            )
+        elif not unit.file_state:
+            problems.append(f"{where}: no such unit on this host; install its package")
+        elif unit.file_state == "bad" or unit.load in ("bad-setting", "error"):
+            problems.append(
+                f"{where} can't be loaded ({unit.load or unit.file_state}); see 'systemctl status {name}'"
+            )
+        elif _is(unit, "masked"):
+            problems.append(f"{where} is masked; take it out, or run 'systemctl unmask {name}'")
+    return problems
+
+
+def _tuned_problems(config: Config, host: Host) -> List[str]:
+    unit = host.unit(tuned.SERVICE)
+    if not config.tuned:
+        return []
+    if not unit.installed:
+        return [
+            f"{KEY}.tuned: {tuned.SERVICE} is not installed; install {tuned.PACKAGE}, or set {KEY}.tuned.enabled: false"
+        ]
+    problems = []
+    if _is(unit, "masked"):
+        problems.append(
+            f"{KEY}.tuned: {tuned.SERVICE} is masked; run 'systemctl unmask {tuned.SERVICE}', or set {KEY}.tuned.enabled:"
+            " false"
+        )
+    if config.profile is not None and config.profile not in host.profiles:
+        near = difflib.get_close_matches(config.profile, host.profiles, 1)
+        problems.append(
+            "{}.tuned.profile: no profile {!r} on this host;{} there are: {}".format(
+                KEY,
+                config.profile,
+                f" did you mean {near[0]!r}?" if near else "",
+                ", ".join(host.profiles) or "none",
+            )
+        )
+    return problems
+
+
+def _mask_problems(host: Host, wishes: Mapping[str, Wish]) -> List[str]:
+    """Masks that are not ours to take away, and units that can't be masked."""
+    problems = [
+        f"{name} is masked in /run, which a run does not undo; find what masks it, or run"
+        f" 'systemctl unmask --runtime {name}'"
+        for name, wish in wishes.items()
+        if wish.enabled and _is(host.unit(name), "masked-runtime")
+    ]
+    problems += [
+        f"{name} must be masked, but /etc/systemd/system/{name} is a unit file of this host's own;"
+        " move it away"
+        for name, wish in wishes.items()
+        if wish.masked and host.unit(name).in_etc
+    ]
+    return problems
+
+
+def _guest_problems(plan: Plan, host: Host, force: bool) -> List[str]:
+    """Guests under the daemon that would be stopped. One without guests leaves when idle, one with
+    guests does not: so a daemon that does not run has none."""
+    leaving = [unit for unit in plan.stop if unit in _GUEST_SERVICES and plan.wishes[unit].masked]
+    if force or not leaving or not host.guests:
+        return []
+    return [
+        "guests run under {}, which would be stopped: {}; shut them down, or run"
+        " 'kvmhost apply --force': they then go on under the other daemon".format(
+            ", ".join(leaving), ", ".join(host.guests)
+        )
+    ]

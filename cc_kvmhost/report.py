@@ -1,0 +1,145 @@
+"""What came of it: one shape for the report file, apply, plan and status."""
+
+import contextlib
+import json
+import logging
+import os
+import time
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from . import files
+from .config import Config
+from .host import Host
+from .plan import Plan
+
+LOG = logging.getLogger(__name__)
+
+PATH = "/run/kvmhost/report.json"
+
+#: Called with a step's name and description; the context is the step.
+Event = Callable[[str, str], ContextManager[Any]]
+
+
+class Steps:
+    """The steps of a run and their time; each is an event for whoever listens.
+
+    ``done``: name and duration in milliseconds, in order, a failed one last.
+    """
+
+    def __init__(self, event: Optional[Event] = None) -> None:
+        self._event = event
+        self.done: List[Tuple[str, float]] = []
+
+    @contextlib.contextmanager
+    def step(self, name: str, description: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            if self._event is None:
+                yield
+            else:
+                with self._event(name, description):
+                    yield
+        finally:
+            self.done.append((name, round(1000 * (time.monotonic() - start), 1)))
+
+
+class Report(NamedTuple):
+    """A run, or a plan.
+
+    ``result``: ok, failed, skipped, planned. ``mode``: None where none could be chosen.
+    ``changed``: one sentence per change. ``queued``: units whose start waits for cloud-init.
+    ``units``: name -> {"before", "after"}, each {"file_state", "active"}.
+    ``tuned``: {"before", "after"}, the profiles; empty if tuned is left alone.
+    """
+
+    result: str
+    mode: Optional[str]
+    reason: str
+    changed: Tuple[str, ...] = ()
+    queued: Tuple[str, ...] = ()
+    units: Dict[str, Dict[str, Dict[str, str]]] = {}
+    tuned: Dict[str, str] = {}
+    steps: Tuple[Tuple[str, float], ...] = ()
+    errors: Tuple[str, ...] = ()
+
+    def to_json(self) -> Dict[str, Any]:
+        """As JSON values; ``steps`` become {"name", "ms"}."""
+        content = dict(self._asdict())
+        content["steps"] = [{"name": name, "ms": ms} for name, ms in self.steps]
+        return json.loads(json.dumps(content))  # type: ignore[no-any-return]
+
+    def write(self) -> None:
+        """Write the report file. A full or read-only /run is logged, not an error."""
+        try:
+            os.makedirs(os.path.dirname(PATH), exist_ok=True)
+            text = json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n"
+            files.replace(PATH, text.encode())
+        except OSError as error:
+            LOG.warning("%s can't be written: %s", PATH, error)
+
+    def summary(self) -> str:
+        """The one line for logs."""
+        if self.result == "failed":
+            return "failed, nothing is left changed: " + "; ".join(self.errors)
+        if self.result == "skipped":
+            return "skipped: " + self.reason
+        total = sum(ms for _, ms in self.steps)
+        changes = f"{len(self.changed)} changes" if self.changed else "nothing to change"
+        waiting = ", queued: " + ", ".join(self.queued) if self.queued else ""
+        return f"{self.mode} mode ({self.reason}), {changes}{waiting}, {total:.0f} ms"
+
+
+def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:
+    """What a run would do: the states after it are the wishes."""
+    units = {}
+    for name, wish in plan.wishes.items():
+        before = _state(host, name)
+        after = dict(before)
+        if wish.masked:
+            after["file_state"] = "masked"
+        elif name in plan.enable:
+            after["file_state"] = "enabled"
+        elif name in plan.disable + plan.disable_runtime:
+            after["file_state"] = "disabled"
+        if name in plan.start:
+            after["active"] = "active"
+        elif name in plan.stop + plan.reset:
+            after["active"] = "inactive"
+        units[name] = {"before": before, "after": after}
+    after_profile = host.profile.name if plan.profile is None else plan.profile
+    return Report(
+        "planned",
+        plan.mode,
+        plan.reason,
+        tuple(plan.changed),
+        units=units,
+        tuned=_profiles(config, host.profile.name, after_profile),
+        steps=tuple(steps.done),
+    )
+
+
+def of_run(
+    plan: Plan, config: Config, before: Host, after: Host, queued: Tuple[str, ...], steps: Steps
+) -> Report:
+    units = {
+        name: {"before": _state(before, name), "after": _state(after, name)} for name in plan.wishes
+    }
+    return Report(
+        "ok",
+        plan.mode,
+        plan.reason,
+        tuple(plan.changed),
+        queued,
+        units,
+        _profiles(config, before.profile.name, after.profile.name),
+        tuple(steps.done),
+    )
+
+
+def _state(host: Host, name: str) -> Dict[str, str]:
+    unit = host.unit(name)
+    return {"file_state": unit.file_state, "active": unit.active}
+
+
+def _profiles(config: Config, before: str, after: str) -> Dict[str, str]:
+    return {"before": before, "after": after} if config.tuned else {}

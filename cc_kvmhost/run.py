@@ -1,0 +1,370 @@
+"""Doing it: from a section to a host that is as asked, or as it was before."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from typing import Any, Dict, Iterable, Iterator, List, Optional
+
+from . import config as configuration
+from . import files, host, plan, tuned
+from .config import Config
+from .errors import KvmhostError
+from .host import Host
+from .mode import Choice
+from .plan import Plan
+from .report import Event, Report, Steps, of_plan, of_run
+from .systemd import BusError, JobResults, Manager, is_running
+
+LOG = logging.getLogger(__name__)
+
+LOCK = "/run/kvmhost/lock"
+_ETC = "/etc/systemd/system"
+#: Seconds for the jobs that put things back.
+_UNDO_SECONDS = 30.0
+#: Job results that are no failure; "skipped": its conditions kept the unit from starting.
+_GOOD = ("done", "skipped", "queued")
+
+NO_SYSTEMD = "no systemd runs here (a container build or a chroot): nothing was done"
+
+
+def preview(section: Any, force: bool = False) -> Report:
+    """What apply() would do to this host; reads only.
+
+    :raises KvmhostError: as apply() reports
+    """
+    steps = Steps()
+    with steps.step("validate", "check the kvmhost section"):
+        config = configuration.parse(section)
+    if not is_running():
+        return Report("skipped", None, NO_SYSTEMD)
+    with _bus_errors(), Manager(config.timeout) as manager:
+        with steps.step("inspect", "look at the host"):
+            here = host.read(manager, config)
+        with steps.step("plan", "choose the mode and what to change"):
+            return of_plan(plan.make(config, here, force), config, here, steps)
+
+
+def preview_tree(section: Any, root: str) -> Report:
+    """What the first boot of an image's tree would change on its disk.
+
+    :raises KvmhostError: the section or the tree is at fault
+    """
+    steps = Steps()
+    config = configuration.parse(section)
+    here = host.read_tree(root, config)
+    return of_plan(plan.make(config, here), config, here, steps)
+
+
+def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> Report:
+    """Make this host as the section asks, or leave it as it was. Never raises for a fault of the
+    section or the host: that is a report with result "failed" and its errors.
+
+    :param section: the value of the ``kvmhost`` key, unchecked
+    :param force: switch modes although guests run
+    :param event: told of each step
+    """
+    steps = Steps(event)
+    choice: Optional[Choice] = None
+    try:
+        with steps.step("validate", "check the kvmhost section"):
+            config = configuration.parse(section)
+        if not is_running():
+            return Report("skipped", None, NO_SYSTEMD, steps=tuple(steps.done))
+        deadline = time.monotonic() + config.timeout
+        with _bus_errors(), _lock(deadline), Manager(config.timeout) as manager:
+            with steps.step("inspect", "look at the host"):
+                here = host.read(manager, config)
+            with steps.step("plan", "choose the mode and what to change"):
+                chosen = plan.make(config, here, force)
+            choice = Choice(chosen.mode, chosen.reason)
+            report = _Run(manager, config, here, chosen, steps, deadline).carry_out()
+    except KvmhostError as error:
+        choice = error.choice if isinstance(error, plan.NoPlan) else choice
+        report = Report(
+            "failed",
+            choice.mode if choice else None,
+            choice.reason if choice else "",
+            steps=tuple(steps.done),
+            errors=error.problems,
+        )
+    report.write()
+    LOG.info("kvmhost: %s", report.summary())
+    return report
+
+
+class _Run:
+    """One run, from the first change to the last look."""
+
+    def __init__(
+        self,
+        manager: Manager,
+        config: Config,
+        before: Host,
+        chosen: Plan,
+        steps: Steps,
+        deadline: float,
+    ) -> None:
+        self.manager = manager
+        self.config = config
+        self.before = before
+        self.plan = chosen
+        self.steps = steps
+        self.deadline = deadline
+
+    def carry_out(self) -> Report:
+        undo = _Undo(self.before, self.plan)
+        try:
+            self._change_unit_files()
+            self._stop()
+            self._reload()
+            self._set_profile()
+            started = self._start()
+            after = self._verify(started)
+        except (KvmhostError, BusError, OSError) as error:
+            problems = _problems(error)
+            with self.steps.step("undo", "put back what was changed"):
+                problems += undo.put_back(self.manager)
+            raise KvmhostError(problems) from error
+        except BaseException:
+            undo.put_back(self.manager)
+            raise
+        return of_run(self.plan, self.config, self.before, after, started.queued, self.steps)
+
+    def _change_unit_files(self) -> None:
+        if self.plan.unit_file_changes:
+            with self.steps.step("unit-files", "enable, disable and mask units"):
+                for verb, units in self.plan.unit_file_changes:
+                    self.manager.change_unit_files(verb, units)
+
+    def _stop(self) -> None:
+        # Before the reload: a unit that systemd knows as masked has forgotten how it stops.
+        if self.plan.stop or self.plan.reset:
+            with self.steps.step("stop", "stop the units that are not wanted"):
+                done = self.manager.run_jobs("stop", self.plan.stop, self._seconds_left())
+                self._require(done, "stop")
+                for unit in self.plan.reset:
+                    self.manager.reset_failed(unit)
+
+    def _reload(self) -> None:
+        if self.plan.unit_file_changes or self.plan.stale:
+            with self.steps.step("reload", "have systemd read its unit files again"):
+                self.manager.reload()
+
+    def _set_profile(self) -> None:
+        name = self.plan.profile
+        if name is None:
+            return
+        with self.steps.step("profile", "set tuned's profile"):
+            if self.before.unit(tuned.SERVICE).active == "active":
+                refused = tuned.switch(self.manager, name)
+                if refused:
+                    raise KvmhostError(
+                        [
+                            f"kvmhost.tuned.profile: tuned can't switch to {name}: {refused};"
+                            f" see 'journalctl -u {tuned.SERVICE} -b'"
+                        ]
+                    )
+            else:
+                tuned.write(name)
+
+    def _start(self) -> JobResults:
+        if not self.plan.start:
+            return JobResults({}, ())
+        with self.steps.step("start", "start the units"):
+            done = self.manager.run_jobs("start", self.plan.start, self._seconds_left())
+            self._require(done, "start")
+        return done
+
+    def _verify(self, started: JobResults) -> Host:
+        """Look again: the host is right if there is nothing left to do."""
+        with self.steps.step("verify", "look at the host again"):
+            after = self.before
+            if not self.plan.is_empty:
+                after = host.read(self.manager, self.config)
+            choice = Choice(self.plan.mode, self.plan.reason)
+            left = plan.make_for(choice, self.config, after, force=True)
+            # A service that was asked for may end when its work is done.
+            ended = {u for u in self.config.units if started.results.get(u) in _GOOD}
+            accepted = {"start " + unit for unit in ended.union(started.queued)}
+            problems = [
+                f"{change}: still to do after the run; see 'systemctl status {change.split()[-1]}'"
+                for change in left.changed
+                if change not in accepted
+            ]
+            up = [unit for unit, wish in left.wishes.items() if wish.active]
+            problems += [
+                f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
+                for unit, refusal in host.refusals(set(up).difference(started.queued)).items()
+                if refusal
+            ]
+            if problems:
+                raise KvmhostError(problems)
+        return after
+
+    def _require(self, done: JobResults, verb: str) -> None:
+        problems = [
+            _job_problem(self.manager, verb, unit, result, self.config.timeout)
+            for unit, result in done.results.items()
+            if result not in _GOOD
+        ]
+        if problems:
+            raise KvmhostError(problems)
+
+    def _seconds_left(self) -> float:
+        return max(self.deadline - time.monotonic(), 0.0)
+
+
+class _Undo:
+    """What the host was like before a run, and the way back."""
+
+    def __init__(self, before: Host, chosen: Plan) -> None:
+        self._before = before
+        self._plan = chosen
+        self._links = _links(chosen.wishes) if chosen.unit_file_changes else {}
+        self._profile_files = (
+            {path: files.read(path) for path in tuned.FILES} if chosen.profile else {}
+        )
+
+    def put_back(self, manager: Manager) -> List[str]:
+        """Put back links, profile and running units; returns what could not be put back."""
+        problems: List[str] = []
+        for attempt in (self._put_links_back, self._put_profile_back, self._put_units_back):
+            try:
+                problems += attempt(manager)
+            except (KvmhostError, BusError, OSError) as error:
+                problems += _problems(error)
+        return [
+            f"putting things back: {problem}; 'kvmhost plan' shows what is different now"
+            for problem in problems
+        ]
+
+    def _put_links_back(self, manager: Manager) -> List[str]:
+        # Link by link, since neither enabling nor disabling a unit would do: Also= takes others
+        # along, and links that an administrator made are not in [Install].
+        now = _links(self._plan.wishes) if self._plan.unit_file_changes else {}
+        if now == self._links:
+            return []
+        for path in sorted(set(now) - set(self._links)):
+            os.unlink(path)
+        for path, target in sorted(self._links.items()):
+            if now.get(path) != target:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                os.symlink(target, path)
+        manager.reload()
+        return []
+
+    def _put_profile_back(self, manager: Manager) -> List[str]:
+        if not self._profile_files:
+            return []
+        was_running = self._before.unit(tuned.SERVICE).active == "active"
+        refused = ""
+        if was_running and self._before.profile.name:
+            refused = tuned.switch(manager, self._before.profile.name)
+        for path, content in self._profile_files.items():
+            files.restore(path, content)
+        return ["tuned can't switch back: " + refused] if refused else []
+
+    def _put_units_back(self, manager: Manager) -> List[str]:
+        names = [name for name in self._plan.wishes if self._before.unit(name).load]
+        now = manager.units(names)
+        was_up = {
+            name for name in names if self._before.unit(name).active in ("active", "reloading")
+        }
+        is_up = {name for name in names if now[name].active not in ("inactive", "failed")}
+        problems = []
+        for verb, units in (("stop", is_up - was_up), ("start", was_up - is_up)):
+            ordered = [name for name in names if name in units]
+            done = manager.run_jobs(verb, ordered, _UNDO_SECONDS)
+            problems += [
+                f"{verb} {unit}: {result}"
+                for unit, result in done.results.items()
+                if result not in _GOOD
+            ]
+        for name, unit in manager.units(names).items():
+            if unit.active == "failed" and self._before.unit(name).active != "failed":
+                manager.reset_failed(name)
+        return problems
+
+
+def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: int) -> str:
+    """What a failed job says about its unit, and where to read on."""
+    details = []
+    if result == "timeout":
+        details.append(f"not done within the {timeout} s of kvmhost.timeout")
+    state = manager.units([unit])[unit]
+    kind = unit.rsplit(".", 1)[1].capitalize()
+    if state.load == "loaded" and kind in ("Service", "Socket", "Mount", "Swap"):
+        details.append(manager.property(state.path, kind, "Result", "s").decode())
+    if state.load == "loaded" and kind == "Service":
+        status = manager.property(state.path, kind, "ExecMainStatus", "i")
+        details.append(f"exit status {status}")
+    return "{} {}: job result {} ({}); see 'journalctl -u {} -b'".format(
+        verb, unit, result, ", ".join(details) or state.load, unit
+    )
+
+
+def _links(units: Iterable[str]) -> Dict[str, str]:
+    """Every symbolic link in /etc/systemd/system that enables, masks or aliases one of the units:
+    path -> target."""
+    names = set(units)
+    links = {}
+    for directory, subdirectories, entries in os.walk(_ETC):
+        for entry in entries + subdirectories:
+            path = os.path.join(directory, entry)
+            if os.path.islink(path):
+                target = os.readlink(path)
+                if entry in names or os.path.basename(target) in names:
+                    links[path] = target
+    return links
+
+
+def _problems(error: Exception) -> List[str]:
+    return list(error.problems) if isinstance(error, KvmhostError) else [str(error)]
+
+
+@contextlib.contextmanager
+def _bus_errors() -> Iterator[None]:
+    """A call that failed outside of any change is the host's fault, in one sentence."""
+    try:
+        yield
+    except BusError as error:
+        raise KvmhostError(
+            [f"systemd did not do what it was asked: {error}; see 'journalctl -b'"]
+        ) from error
+
+
+@contextlib.contextmanager
+def _lock(deadline: float) -> Iterator[None]:
+    """One run at a time. The lock is the kernel's: it ends with its process, however that ends.
+
+    :raises KvmhostError: another run holds it until the deadline (time.monotonic() seconds)
+    """
+    try:
+        os.makedirs(os.path.dirname(LOCK), exist_ok=True)
+        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise KvmhostError(
+            [f"{LOCK}: can't be opened: {error.strerror}; a run needs root"]
+        ) from error
+    try:
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                raise KvmhostError(
+                    [f"another kvmhost run is at work (it holds {LOCK}); try again later"]
+                )
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

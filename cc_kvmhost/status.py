@@ -1,0 +1,29 @@
+"""Is the host as asked, right now: chosen, enabled, listening, reachable."""
+
+from typing import Any, Dict, Tuple
+
+from . import host, run
+from .report import Report
+
+
+def look(section: Any) -> Tuple[Report, Dict[str, str]]:
+    """Compare the host with a section; reads only.
+
+    :return: the report, and for each libvirt socket that shall listen why it can't be reached,
+        "" if it can. The report's errors say what does not hold; its ``changed`` what a run would
+        do about it.
+    :raises KvmhostError: there is no plan for this host
+    """
+    report = run.preview(section, force=True)
+    sockets = host.refusals(
+        unit for unit, states in report.units.items() if states["after"]["active"] == "active"
+    )
+    errors = [f"not as asked; a run would {change}" for change in report.changed]
+    errors += [
+        f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
+        for unit, refusal in sockets.items()
+        if refusal
+    ]
+    if report.result == "skipped":
+        errors = [report.reason]
+    return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), sockets

@@ -1,0 +1,385 @@
+"""systemd's manager over D-Bus, by pystemd: as few calls as there are questions and changes.
+
+Source: org.freedesktop.systemd1(5). Everything but the wait for jobs is one call and its reply.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from .errors import KvmhostError
+
+LOG = logging.getLogger(__name__)
+
+RUNNING = "/run/systemd/system"
+BUS_SOCKET = "/run/dbus/system_bus_socket"
+
+_NAME = b"org.freedesktop.systemd1"
+_PATH = b"/org/freedesktop/systemd1"
+_MANAGER = b"org.freedesktop.systemd1.Manager"
+
+#: Seconds until a job that has not ended is asked what it waits for.
+_LOOK_AT_JOBS_AFTER = 0.25
+#: Seconds for which calls are tried again while systemd is off the bus: it re-executes.
+_REEXEC = 5.0
+
+
+class UnitState(NamedTuple):
+    """A unit as the manager has it in memory. Values: systemd's own, see systemctl(1)."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    path: bytes
+
+
+class JobResults(NamedTuple):
+    """How jobs ended: unit -> systemd's job result ("done", "failed", "timeout", …), and the
+    units whose jobs were left in the queue because they wait for this very process."""
+
+    results: Dict[str, str]
+    queued: Tuple[str, ...]
+
+
+class BusError(Exception):
+    """A call failed; ``name``: the D-Bus error without its namespace where it is a known one."""
+
+    def __init__(self, method: str, name: str, text: str) -> None:
+        self.name = name
+        super().__init__(f"{method}: {text}")
+
+    @property
+    def is_absence(self) -> bool:
+        """What was asked for does not exist."""
+        return self.name.endswith(("NoSuchUnit", "NoSuchJob", "FileNotFound"))
+
+    @property
+    def is_interruption(self) -> bool:
+        """Nobody has the name on the bus now, or lost it before replying."""
+        return self.name.endswith(("NoReply", "ServiceUnknown", "NameHasNoOwner"))
+
+
+def is_running() -> bool:
+    """True if systemd is PID 1 here. Source: sd_booted(3)."""
+    return os.path.isdir(RUNNING)
+
+
+#: Verb -> method, signature, and its arguments after the units. No force: it would replace
+#: unit files that an administrator has put in /etc.
+UNIT_FILE_CALLS = {
+    "disable": ("DisableUnitFiles", "asb", (False,)),
+    "disable-runtime": ("DisableUnitFiles", "asb", (True,)),
+    "unmask": ("UnmaskUnitFiles", "asb", (False,)),
+    "enable": ("EnableUnitFiles", "asbb", (False, False)),
+    "mask": ("MaskUnitFiles", "asbb", (False, False)),
+}
+
+_JOB_CALLS = {"start": "StartUnit", "stop": "StopUnit"}
+
+
+class Manager:
+    """The connection; a context manager. ``timeout`` (seconds) bounds each call."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._bus: Any = None
+        self._removed: Dict[int, str] = {}
+        self._on_job_removed: Optional[Callable[..., None]] = None
+
+    def __enter__(self) -> "Manager":
+        try:
+            from pystemd.dbusexc import DBusBaseError
+            from pystemd.dbuslib import DBus, apply_signature
+        except ImportError as error:
+            raise KvmhostError(
+                [f"systemd can't be reached: {error}; install python3-pystemd (from EPEL on EL)"]
+            ) from error
+        self._error = DBusBaseError
+        self._signature = apply_signature
+        _greet_bus(self._timeout)
+        self._bus = DBus()
+        try:
+            self._bus.open()
+        except DBusBaseError as error:
+            raise KvmhostError([f"the system bus can't be opened: {error}"]) from error
+        try:
+            with _bus_timeout(self._timeout):
+                self.unit_file_state("dbus.socket")
+        except BaseException:
+            self._bus.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bus.close()
+
+    # What is here
+
+    def unit_files(self, patterns: Iterable[str]) -> Dict[str, str]:
+        """UnitFileState of every unit file whose name matches (fnmatch): name -> state."""
+        rows = self._call("ListUnitFilesByPatterns", "asas", [], _encoded(patterns))
+        return {os.path.basename(path.decode()): state.decode() for path, state in rows}
+
+    def unit_file_state(self, unit: str) -> str:
+        """UnitFileState of one unit, instances of templates too; "" if there is no unit file."""
+        try:
+            return str(self._call("GetUnitFileState", "s", unit.encode()).decode())
+        except BusError as error:
+            if error.is_absence:
+                return ""
+            raise
+
+    def units(self, names: Sequence[str]) -> Dict[str, UnitState]:
+        """Each unit as loaded, by the name asked for; ``name`` in it is the unit's own."""
+        rows = self._call("ListUnitsByNames", "as", _encoded(names)) if names else []
+        states = {}
+        for asked, row in zip(names, rows):
+            name, load, active, sub = (row[column].decode() for column in (0, 2, 3, 4))
+            states[asked] = UnitState(name, load, active, sub, row[6])
+        return states
+
+    def property(self, path: bytes, interface: str, name: str, signature: str) -> Any:
+        """One property of a loaded unit by its object path; ``interface``: "Unit", "Service", …"""
+        try:
+            return self._bus.get_property(
+                _NAME,
+                path,
+                _NAME + b"." + interface.encode(),
+                name.encode(),
+                signature.encode(),
+            )
+        except self._error as error:
+            raise _failure(name, error) from error
+
+    # What to change
+
+    def change_unit_files(self, verb: str, units: Sequence[str]) -> List[str]:
+        """Enable, disable, mask or unmask units, all in one call.
+
+        :param verb: a key of UNIT_FILE_CALLS
+        :return: the paths of the links that systemd made or removed
+        """
+        method, signature, flags = UNIT_FILE_CALLS[verb]
+        reply = self._call(method, signature, _encoded(units), *flags)
+        changes = reply[1] if method == "EnableUnitFiles" else reply
+        return [path.decode() for _, path, _ in changes]
+
+    def reload(self) -> None:
+        self._call("Reload")
+
+    def reset_failed(self, unit: str) -> None:
+        self._call("ResetFailedUnit", "s", unit.encode())
+
+    def run_jobs(self, verb: str, units: Sequence[str], seconds: float) -> JobResults:
+        """Queue a job for each unit and follow them side by side until they end.
+
+        :param verb: "start" or "stop"
+        :param seconds: what all of them together may take; a job that has not ended by then is
+            canceled and its result is "timeout"
+        """
+        deadline = time.monotonic() + seconds
+        self._subscribe()
+        results: Dict[str, str] = {}
+        pending: Dict[int, str] = {}
+        for unit in units:
+            try:
+                path = self._call(_JOB_CALLS[verb], "ss", unit.encode(), b"replace")
+            except BusError as error:
+                results[unit] = str(error)
+            else:
+                pending[int(path.rsplit(b"/", 1)[1])] = unit
+        queued: Set[str] = set()
+        look = _LOOK_AT_JOBS_AFTER
+        while pending and time.monotonic() < deadline:
+            self._wait(min(look, deadline - time.monotonic()))
+            if not self._collect(pending, results):
+                queued |= self._set_aside(pending, results)
+                look = min(2 * look, 2.0)
+        for job, unit in pending.items():
+            results[unit] = "timeout"
+            self._cancel(job)
+        return JobResults(results, tuple(unit for unit in units if unit in queued))
+
+    # Calls of other services
+
+    def call(self, name: str, path: str, interface: str, method: str, *strings: str) -> Any:
+        """One call of another service on the bus; its arguments, if any, are strings."""
+        to = (name.encode(), path.encode(), interface.encode())
+        return self._call(method, "s" * len(strings), *_encoded(strings), to=to)
+
+    # Inside
+
+    def _call(
+        self,
+        method: str,
+        signature: str = "",
+        *args: Any,
+        to: Tuple[bytes, bytes, bytes] = (_NAME, _PATH, _MANAGER),
+    ) -> Any:
+        message = self._signature(signature.encode(), list(args)) if signature else []
+        give_up = time.monotonic() + _REEXEC
+        while True:
+            try:
+                return self._bus.call_method(to[0], to[1], to[2], method.encode(), message).body
+            except self._error as error:
+                failure = _failure(method, error)
+                # While systemd re-executes it is off the bus; every call of ours may be repeated.
+                if not failure.is_interruption or time.monotonic() > give_up:
+                    raise failure from error
+            time.sleep(0.05)
+
+    def _subscribe(self) -> None:
+        if self._on_job_removed is not None:
+            return
+        removed = self._removed
+
+        # pystemd keeps no reference to its callback and sets an attribute on it: a plain function
+        # that this object holds.
+        def on_job_removed(message: Any, error: Any = None, userdata: Any = None) -> None:
+            message.process_reply(False)
+            job, _path, _unit, result = message.body
+            removed[job] = result.decode()
+
+        self._on_job_removed = on_job_removed
+        self._bus.match_signal(_NAME, _PATH, _MANAGER, b"JobRemoved", on_job_removed)
+        self._call("Subscribe")
+
+    def _wait(self, seconds: float) -> None:
+        """Take in what the bus has, or wait for the next message."""
+        try:
+            self._bus.process()
+            self._bus.wait(int(max(seconds, 0) * 1000000))
+            self._bus.process()
+        except self._error as error:
+            raise _failure("JobRemoved", error) from error
+
+    def _collect(self, pending: Dict[int, str], results: Dict[str, str]) -> bool:
+        """Move jobs that have ended from pending to results; True if there were any."""
+        ended = [job for job in pending if job in self._removed]
+        for job in ended:
+            results[pending.pop(job)] = self._removed[job]
+        return bool(ended)
+
+    def _set_aside(self, pending: Dict[int, str], results: Dict[str, str]) -> Set[str]:
+        """Take out of pending what will not end while this process waits for it.
+
+        A job that, through whatever chain, waits for the unit this process runs in (at first boot
+        cloud-final.service) ends only after us: it stays queued in systemd. A job that is gone
+        although no signal came (systemd re-executed) has the unit's state as its result.
+        """
+        own = self._own_job()
+        queued = set()
+        for job, unit in list(pending.items()):
+            try:
+                waits_for_us = own and self._waits_for(job, own)
+            except BusError as error:
+                if not error.is_absence:
+                    raise
+                self._wait(0)
+                if job not in self._removed:
+                    active = self.units([unit])[unit].active
+                    self._removed[job] = "failed" if active == "failed" else "done"
+                continue
+            if waits_for_us:
+                queued.add(pending.pop(job))
+                results[unit] = "queued"
+        self._collect(pending, results)
+        return queued
+
+    def _own_job(self) -> int:
+        """The id of the job of the unit that this process runs in; 0 if there is none."""
+        try:
+            path = self._call("GetUnitByPID", "u", 0)
+        except BusError:
+            return 0  # a login session or a container's shell: nothing waits for it
+        return int(self.property(path, "Unit", "Job", "(uo)")[0])
+
+    def _waits_for(self, job: int, other: int) -> bool:
+        seen: Set[int] = set()
+        rest = [job]
+        while rest:
+            current = rest.pop()
+            if current == other:
+                return True
+            if current not in seen:
+                seen.add(current)
+                rest += [row[0] for row in self._call("GetJobBefore", "u", current)]
+        return False
+
+    def _cancel(self, job: int) -> None:
+        try:
+            self._call("CancelJob", "u", job)
+        except BusError as error:
+            LOG.debug("job %d: %s", job, error)
+
+
+def _encoded(strings: Iterable[str]) -> List[bytes]:
+    return [string.encode() for string in strings]
+
+
+def _failure(method: str, error: Any) -> BusError:
+    """pystemd has a class per well-known error and the name in an attribute for all others."""
+    name = error.err_name or type(error).__name__[len("DBus") : -len("Error")]
+    text = error.err_message or os.strerror(abs(error.errno))
+    return BusError(method, *(_text(part) for part in (name, text)))
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+@contextlib.contextmanager
+def _bus_timeout(seconds: float) -> Iterator[None]:
+    """Have libsystemd's next connection use this timeout for each call.
+
+    It takes it from the environment, once, at a connection's first call; pystemd has no other way.
+    """
+    name = "SYSTEMD_BUS_TIMEOUT"
+    before = os.environ.get(name)
+    os.environ[name] = f"{max(seconds, 1):.0f}s"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _greet_bus(seconds: float) -> None:
+    """See that the system bus answers at all.
+
+    libsystemd waits 90 s for a bus that accepts a connection and then says nothing, which no
+    timeout of a call shortens. So its first line is asked for here, by the same handshake.
+    Source: D-Bus specification, authentication protocol.
+    """
+    uid = str(os.geteuid()).encode().hex().encode()
+    try:
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.settimeout(seconds)
+            stream.connect(BUS_SOCKET)
+            stream.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\n")
+            if stream.recv(512).startswith(b"OK"):
+                return
+            reason = "refused the connection"
+    except socket.timeout:
+        reason = f"did not answer within {seconds:g} s"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise KvmhostError([f"the system bus ({BUS_SOCKET}): {reason}; see 'systemctl status dbus'"])

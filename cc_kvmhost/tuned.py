@@ -1,0 +1,71 @@
+"""tuned: which profiles there are, which one is set, and how to set it.
+
+Source: tuned's D-Bus interface com.redhat.tuned.control and its files in /etc/tuned.
+"""
+
+import os
+from typing import Any, List, NamedTuple
+
+from . import files
+from .systemd import Manager
+
+SERVICE = "tuned.service"
+PACKAGE = "tuned"
+
+_BUS = ("com.redhat.tuned", "/Tuned", "com.redhat.tuned.control")
+_PROFILE_DIRS = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
+#: Where tuned keeps the profile that is set and who chose it ("manual", "auto").
+FILES = ("/etc/tuned/active_profile", "/etc/tuned/profile_mode")
+
+
+class Profile(NamedTuple):
+    """The profile that is set; ``manual``: chosen by somebody, not tuned's recommendation."""
+
+    name: str
+    manual: bool
+
+
+def profiles(root: str = "/") -> List[str]:
+    """The names of all profiles, sorted."""
+    names = set()
+    for directory in _PROFILE_DIRS:
+        path = os.path.join(root, directory)
+        if os.path.isdir(path):
+            names |= {
+                name
+                for name in os.listdir(path)
+                if os.path.isfile(os.path.join(path, name, "tuned.conf"))
+            }
+    return sorted(names)
+
+
+def read(root: str = "/") -> Profile:
+    """The profile by tuned's own files, which it keeps up to date while it runs."""
+    name, mode = (_first_line(os.path.join(root, path.lstrip("/"))) for path in FILES)
+    return Profile(name, mode == "manual")
+
+
+def ask(manager: Manager) -> Profile:
+    """The profile by the running daemon."""
+    mode, _error = _call(manager, "profile_mode")
+    return Profile(_call(manager, "active_profile").decode(), mode == b"manual")
+
+
+def write(name: str) -> None:
+    """Set the profile for a tuned that does not run: it reads these files when it starts."""
+    for path, text in zip(FILES, (name, "manual")):
+        files.replace(path, text.encode() + b"\n")
+
+
+def switch(manager: Manager, name: str) -> str:
+    """Have the running daemon switch; returns its error, "" if there was none."""
+    done, error = _call(manager, "switch_profile", name)
+    return "" if done else error.decode()
+
+
+def _call(manager: Manager, method: str, *strings: str) -> Any:
+    return manager.call(*_BUS, method, *strings)
+
+
+def _first_line(path: str) -> str:
+    return (files.read(path) or b"").decode(errors="replace").split("\n", 1)[0].strip()
