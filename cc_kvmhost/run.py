@@ -228,25 +228,43 @@ class _Undo:
         )
 
     def put_back(self, manager: Manager) -> List[str]:
-        """Put back links, profile and running units; returns what could not be put back."""
-        problems: List[str] = []
-        # Stopped before their unit files go: a unit that is masked has forgotten how it stops.
-        for step in (self._stop, self._put_links_back, self._put_profile_back, self._start):
-            try:
-                problems += step(manager)
-            except (KvmhostError, BusError, OSError) as error:
-                problems += _problems(error)
+        """Put back links, profile and running units; returns what could not be put back.
+
+        :param manager: the run's connection; replaced by a new one if it is what failed
+        """
+        try:
+            with _alive(manager) as connection:
+                problems = self._put_back(connection)
+        except KvmhostError as error:
+            self._put_links_back()
+            problems = list(error.problems) + ["only the links of unit files are back"]
         return [
             f"putting things back: {problem}; 'kvmhost plan' shows what is different now"
             for problem in problems
         ]
 
-    def _put_links_back(self, manager: Manager) -> List[str]:
+    def _put_back(self, manager: Manager) -> List[str]:
+        problems: List[str] = []
+        # Stopped before their unit files go: a unit that is masked has forgotten how it stops.
+        for step in (self._stop, self._put_unit_files_back, self._put_profile_back, self._start):
+            try:
+                problems += step(manager)
+            except (BusError, OSError) as error:
+                problems += _problems(error)
+        return problems
+
+    def _put_unit_files_back(self, manager: Manager) -> List[str]:
+        if self._put_links_back():
+            manager.reload()
+        return []
+
+    def _put_links_back(self) -> bool:
+        """Put the links back; True if any was different."""
         # Link by link, since neither enabling nor disabling a unit would do: Also= takes others
         # along, and links that an administrator made are not in [Install].
         now = _links(self._plan.wishes) if self._plan.unit_file_changes else {}
         if now == self._links:
-            return []
+            return False
         for path in sorted(set(now) - set(self._links)):
             os.unlink(path)
         for path, target in sorted(self._links.items()):
@@ -255,8 +273,7 @@ class _Undo:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
                 os.symlink(target, path)
-        manager.reload()
-        return []
+        return True
 
     def _put_profile_back(self, manager: Manager) -> List[str]:
         if not self._profile_files:
@@ -294,6 +311,22 @@ class _Undo:
             for unit, result in done.results.items()
             if result not in _GOOD
         ]
+
+
+@contextlib.contextmanager
+def _alive(manager: Manager) -> Iterator[Manager]:
+    """A connection that works: this one, or else a new one.
+
+    :raises KvmhostError: there is none to be had
+    """
+    try:
+        manager.ping()
+    except BusError as error:
+        LOG.debug("connecting again: %s", error)
+        with Manager(_UNDO_SECONDS) as another:
+            yield another
+    else:
+        yield manager
 
 
 def _is_up(active: str) -> bool:

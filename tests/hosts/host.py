@@ -7,6 +7,7 @@ import fcntl
 import functools
 import json
 import os
+import re
 import secrets
 import subprocess
 import time
@@ -91,9 +92,26 @@ class Host:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, AssertionError):
+            print(f"{self.name}: {self._console_tail()}")
+            if self.leader:
+                print(
+                    self.sh("journalctl --boot --priority=warning --no-pager | tail -n 20").stdout
+                )
         self.close()
+
+    def enable_nothing(self) -> None:
+        """Before ``boot``: disable every unit of libvirt and tuned, as on a machine without presets."""
+        listed = self.chroot(
+            ["systemctl", "list-unit-files", "--no-legend", "virt*", "libvirt*", "tuned.service"]
+        )
+        names = [line.split()[0] for line in listed.stdout.splitlines() if "@." not in line]
+        self.chroot(["systemctl", "--quiet", "disable", *names])
 
     def boot(self, timeout: float = 60) -> None:
         """Boot, and wait at most ``timeout`` seconds until every start job, cloud-init's among them, is done.
@@ -101,7 +119,9 @@ class Host:
         :raises HarnessError: it isn't by then; with the console's end.
         """
         start = time.monotonic()
-        argv = nspawn.command(self.name, self._root, "--boot", "--private-network", "--console=pipe")
+        argv = nspawn.command(
+            self.name, self._root, "--boot", "--private-network", "--console=read-only"
+        )
         with self.console.open("ab") as console:
             self._nspawn = subprocess.Popen(
                 argv,
@@ -120,13 +140,17 @@ class Host:
             else:
                 left = max(0.1, timeout - (time.monotonic() - start))
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    state = self.run(["systemctl", "is-system-running", "--wait"], check=False, timeout=left).stdout
+                    state = self.run(
+                        ["systemctl", "is-system-running", "--wait"], check=False, timeout=left
+                    ).stdout
                     state = state.strip()
                 if state in ("running", "degraded"):
                     self.boot_seconds = time.monotonic() - start
                     return
             time.sleep(0.02)
-        raise HarnessError(f"{self.name} is not up after {timeout} s ({state})\n{self._console_tail()}")
+        raise HarnessError(
+            f"{self.name} is not up after {timeout} s ({state})\n{self._console_tail()}"
+        )
 
     def reboot(self, timeout: float = 60) -> None:
         """Shut down in order and boot the same overlay again, at most ``timeout`` seconds for each."""
@@ -135,7 +159,9 @@ class Host:
         try:
             self._nspawn.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise HarnessError(f"{self.name} does not shut down in {timeout} s\n{self._console_tail()}") from None
+            raise HarnessError(
+                f"{self.name} does not shut down in {timeout} s\n{self._console_tail()}"
+            ) from None
         self.stop()
         self.boot(timeout)
 
@@ -172,21 +198,33 @@ class Host:
             raise HarnessError(f"{self.name} is not running: boot() comes first, or use chroot()")
         return self._inside(argv, check, timeout, input)
 
-    def sh(self, script: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def sh(
+        self, script: str, check: bool = True, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """``run`` for a shell script."""
         return self.run(["sh", "-euc", script], check, timeout)
 
-    def python(self, code: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def python(
+        self, code: str, check: bool = True, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """``run`` for Python code, by the host's own interpreter."""
         return self.run(["python3", "-c", code], check, timeout)
 
-    def chroot(self, argv: Sequence[str], check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def chroot(
+        self, argv: Sequence[str], check: bool = True, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command on the host while it isn't booted, for example ``systemctl disable``."""
         if self.leader:
             raise HarnessError(f"{self.name} is running: use run()")
         options = ("--private-network", "--resolv-conf=off")
         done = nspawn.run(
-            self.name, self._root, argv, *options, timeout=timeout, stdin=subprocess.DEVNULL, capture_output=True
+            self.name,
+            self._root,
+            argv,
+            *options,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
         )
         if check and done.returncode:
             raise CommandError(done)
@@ -207,18 +245,26 @@ class Host:
 
     def units(self, *patterns: str) -> dict[str, UnitState]:
         """The installed units that match (templates excepted) and their states, as systemctl tells them."""
-        listed = self.run(["systemctl", "list-unit-files", "--no-legend", *patterns], check=False).stdout
+        listed = self.run(
+            ["systemctl", "list-unit-files", "--no-legend", *patterns], check=False
+        ).stdout
         names = [line.split()[0] for line in listed.splitlines() if "@." not in line.split()[0]]
         if not names:
             return {}
         properties = ("UnitFileState", "ActiveState", "SubState")
-        shown = self.run(["systemctl", "show", f"--property={','.join(('Id', *properties))}", "--", *names]).stdout
-        states = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+        shown = self.run(
+            ["systemctl", "show", f"--property={','.join(('Id', *properties))}", "--", *names]
+        ).stdout
+        states = [
+            dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")
+        ]
         return {state["Id"]: UnitState(*(state[name] for name in properties)) for state in states}
 
     def cloud_init_status(self) -> dict[str, Any]:
         """``cloud-init status``: status, errors, and since 23.4 extended_status, recoverable_errors."""
-        status: dict[str, Any] = json.loads(self.run(["cloud-init", "status", "--format=json"], check=False).stdout)
+        status: dict[str, Any] = json.loads(
+            self.run(["cloud-init", "status", "--format=json"], check=False).stdout
+        )
         return status
 
     def report(self) -> dict[str, Any]:
@@ -240,7 +286,12 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the host's root: in the running host's namespaces, or on its overlay."""
         # Reading /proc/LEADER/root from here would follow the host's absolute symlinks into our own root.
-        namespaces = ["nsenter", f"--target={self.leader}", *"-m -u -i -n -p -C -r -w".split(), "--"]
+        namespaces = [
+            "nsenter",
+            f"--target={self.leader}",
+            *["-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"],
+            "--",
+        ]
         enter = namespaces if self.leader else ["chroot", str(self._root)]
         done = subprocess.run(
             [*enter, *argv],
@@ -251,11 +302,16 @@ class Host:
             timeout=timeout,
         )
         if check and done.returncode:
-            raise CommandError(subprocess.CompletedProcess(argv, done.returncode, done.stdout, done.stderr))
+            raise CommandError(
+                subprocess.CompletedProcess(argv, done.returncode, done.stdout, done.stderr)
+            )
         return done
 
     def _console_tail(self, lines: int = 40) -> str:
-        tail = self.console.read_text(errors="replace").splitlines()[-lines:]
+        if not self.console.exists():
+            return "it was never booted"
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.console.read_text(errors="replace"))
+        tail = [line for line in text.splitlines() if line.strip()][-lines:]
         return "\n".join([f"the last {len(tail)} lines of its console:", *tail])
 
 

@@ -32,9 +32,13 @@ def require_machine() -> None:
     """
     if os.geteuid() != 0:
         raise HarnessError("throwaway hosts need root (mounts, containers): sudo make test")
-    missing = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nsenter") if not shutil.which(tool)]
+    missing = [
+        tool for tool in ("systemd-nspawn", "mmdebstrap", "nsenter") if not shutil.which(tool)
+    ]
     if missing:
-        raise HarnessError(f"not installed: {', '.join(missing)}; make setup installs what is needed")
+        raise HarnessError(
+            f"not installed: {', '.join(missing)}; make setup installs what is needed"
+        )
 
 
 def cache() -> Path:
@@ -153,8 +157,8 @@ def unmount_overlay(directory: Path) -> None:
     """Undo ``mount_overlay``, finished or not, and delete ``directory`` with everything that was written there."""
     root = directory / "root"
     if os.path.ismount(root):
-        if subprocess.run(["umount", str(root)], stderr=subprocess.DEVNULL).returncode:
-            # Another host, starting this very moment, still has a copy of our mounts.
+        umount = subprocess.run(["umount", str(root)], stderr=subprocess.DEVNULL)
+        if umount.returncode:  # a host that starts this very moment has a copy of our mounts
             subprocess.run(["umount", "--lazy", str(root)], check=True)
     if directory.exists():
         shutil.rmtree(directory)
@@ -170,11 +174,16 @@ def overlay(layers: Sequence[Path], directory: Path) -> Iterator[Path]:
 
 
 def run(
-    name: str, root: Path, argv: Sequence[str], *options: str, timeout: float | None = 60, **popen: object
+    name: str,
+    root: Path,
+    argv: Sequence[str],
+    *options: str,
+    timeout: float | None = 60,
+    **popen: object,
 ) -> subprocess.CompletedProcess[str]:
     """Run one command in ``root`` without booting it; its result is returned, whatever it is."""
     try:
-        return subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             command(name, root, "--pipe", *options, "--", *argv),
             env=environment(),
             text=True,
@@ -184,3 +193,4 @@ def run(
         )
     finally:
         clean_up(name)
+    return done

@@ -27,6 +27,7 @@ SCHEMES = {  # where Debian's Python looks for modules that packages install
     "headers": "/usr/include",
 }
 
+
 def layer(system: str) -> Path:
     """The directory to stack on the root of ``system``: /usr/bin/kvmhost, the package and its registration.
 
@@ -74,13 +75,17 @@ def _wheel(directory: Path) -> Path:
         else:
             shutil.copy(path, copy)
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
-    built = subprocess.run([*pip, "--wheel-dir", str(directory), str(copy)], capture_output=True, text=True)
+    built = subprocess.run(
+        [*pip, "--wheel-dir", str(directory), str(copy)], capture_output=True, text=True
+    )
     if built.returncode:
         raise HarnessError(f"the wheel can't be built:\n{built.stdout}{built.stderr}")
     return next(directory.glob("*.whl"))
 
 
 def _register(name: str, root: Path) -> None:
-    done = nspawn.run(name, root, ["kvmhost", "register"], "--resolv-conf=off", stderr=subprocess.PIPE)
+    done = nspawn.run(
+        name, root, ["kvmhost", "register"], "--resolv-conf=off", stderr=subprocess.PIPE
+    )
     if done.returncode:
         raise HarnessError(f"kvmhost register failed:\n{done.stderr}")

@@ -6,7 +6,6 @@ Run as a program it builds both and shows progress.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -19,14 +18,27 @@ import nspawn
 from nspawn import HarnessError
 
 RECIPE = Path(__file__).parent / "recipe"
-PACKAGES = (
-    # the machine
-    "systemd-sysv dbus udev iproute2 procps polkitd openssl "
-    # what it hosts with
-    "libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils dnsmasq-base nftables tuned "
-    # how it is configured
-    "cloud-init python3-pystemd python3-jsonschema python3-distro python3-yaml"
-).split()
+PACKAGES = [
+    "systemd-sysv",
+    "dbus",
+    "udev",
+    "iproute2",
+    "procps",
+    "polkitd",
+    "openssl",
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "qemu-system-x86",
+    "qemu-utils",
+    "dnsmasq-base",
+    "nftables",
+    "tuned",
+    "cloud-init",
+    "python3-pystemd",
+    "python3-jsonschema",
+    "python3-distro",
+    "python3-yaml",
+]
 BOOTSTRAP = (
     "--variant=minbase",
     "--aptopt=APT::Install-Recommends false",
@@ -47,7 +59,11 @@ class System:
 SYSTEMS = {
     "el9": System("el9", "bookworm"),
     # Split out of libvirt-daemon-system since.
-    "el10": System("el10", "trixie", ("libvirt-daemon-driver-interface", "libvirt-daemon-lock", "libvirt-daemon-log")),
+    "el10": System(
+        "el10",
+        "trixie",
+        ("libvirt-daemon-driver-interface", "libvirt-daemon-lock", "libvirt-daemon-log"),
+    ),
 }
 
 
@@ -118,14 +134,22 @@ class _Build:
         packages = ",".join([*PACKAGES, *self.system.packages])
         self._step(
             "installing Debian, libvirt, qemu and cloud-init",
-            [*nspawn.scope(self.container), "mmdebstrap", *BOOTSTRAP]
-            + [f"--include={packages}", self.system.suite, str(root)],
+            [
+                *nspawn.scope(self.container),
+                "mmdebstrap",
+                *BOOTSTRAP,
+                f"--include={packages}",
+                self.system.suite,
+                str(root),
+            ],
         )
 
     def _modular_libvirt(self, root: Path) -> Path:
         """The package with the modular daemons for this root's libvirt0, built if the cache has none."""
         status = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show"]
-        version = subprocess.check_output([*status, "--showformat=${Version}", "libvirt0"], text=True)
+        version = subprocess.check_output(
+            [*status, "--showformat=${Version}", "libvirt0"], text=True
+        )
         script = RECIPE / "build-modular-libvirt"
         key = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
         package = nspawn.cache() / "packages" / f"libvirt-daemon-modular_{version}_{key}.deb"
@@ -164,7 +188,12 @@ class _Build:
             log.write(f"# {what}\n")
             log.flush()
             process = subprocess.Popen(
-                argv, env=nspawn.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv,
+                env=nspawn.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
             try:
                 while True:

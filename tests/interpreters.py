@@ -1,0 +1,86 @@
+"""Run the unit tests on the installed package with every other Python of this machine.
+
+RHEL 8 has Python 3.6 and a developer's machine need not: which versions are found is printed, and
+so is which are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+VERSIONS = tuple(f"3.{minor}" for minor in range(6, 15))
+REQUIREMENTS = Path(__file__).with_name("requirements-unit.txt")
+
+
+def find(version: str) -> Path | None:
+    """The interpreter of this version: in PATH, or one of pyenv's."""
+    candidates = [shutil.which(f"python{version}")]
+    if pyenv := shutil.which("pyenv"):
+        root = subprocess.check_output([pyenv, "root"], text=True).strip()
+        candidates += map(str, Path(root, "versions").glob(f"{version}.*/bin/python"))
+    for candidate in candidates:
+        # pyenv's shims are in PATH for versions that are not selected, and fail.
+        code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+        if candidate:
+            asked = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
+            if asked.stdout.strip() == version:
+                return Path(candidate)
+    return None
+
+
+def environment(interpreter: Path, wheel: Path, path: Path) -> Path:
+    """The Python of a virtual environment with the wheel and the pinned tools; kept between runs."""
+    python = path / "bin" / "python"
+    made_from = hashlib.sha256(wheel.read_bytes() + REQUIREMENTS.read_bytes()).hexdigest()
+    stamp = path / "made-from"
+    if not stamp.exists() or stamp.read_text() != made_from:
+        shutil.rmtree(path, ignore_errors=True)
+        subprocess.run([interpreter, "-m", "venv", path], check=True)
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        # 3.6's own pip knows no wheels of this decade.
+        subprocess.run([*pip, "--upgrade", "pip", "setuptools"], check=True)
+        subprocess.run([*pip, "--requirement", str(REQUIREMENTS), str(wheel)], check=True)
+        stamp.write_text(made_from)
+    return python
+
+
+def main(wheel: Path, directory: Path) -> int:
+    """Test the wheel with each version; 1 if one fails."""
+    outcome = {}
+    for version in VERSIONS:
+        interpreter = find(version)
+        if version == f"{sys.version_info[0]}.{sys.version_info[1]}":
+            outcome[version] = "tested by the unit environment"
+        elif not interpreter:
+            outcome[version] = "NOT TESTED: not found on this machine"
+        else:
+            print(f"Python {version}: {interpreter}", flush=True)
+            try:
+                python = environment(interpreter, wheel, directory / version)
+                # -P's older sibling: without it "" in sys.path finds the checkout, not the wheel.
+                tests = [
+                    str(python),
+                    "-I",
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    "tests/unit",
+                ]
+                subprocess.run(tests, cwd=CHECKOUT, check=True)
+                outcome[version] = "passed"
+            except subprocess.CalledProcessError as error:
+                outcome[version] = f"FAILED: {error}"
+    for version, text in outcome.items():
+        print(f"Python {version:4} {text}")
+    return int(any(text.startswith("FAILED") for text in outcome.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
