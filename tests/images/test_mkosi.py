@@ -1,0 +1,204 @@
+"""The mkosi recipe: CentOS Stream 9 and 10 in the real mirrors' layout, on 127.0.0.1, with stub packages."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import platform
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import el
+import nspawn
+from nspawn import HarnessError
+
+TOOLS = "mkosi,dnf,rpm,createrepo-c,systemd,python3,bubblewrap,uidmap,distribution-gpg-keys,cpio,zstd,gpg"
+# What the recipe itself lists, beyond images/packages; userland comes as a skeleton tree, from a real Debian.
+EMPTY = """basesystem NetworkManager dnf dnf-plugins-core kernel-core openssh-server policycoreutils
+selinux-policy-targeted sudo systemd-udev xfsprogs filesystem""".split()
+
+
+def tools() -> Path:
+    """A Debian 13 root with mkosi 25, built once."""
+    directory = nspawn.cache() / "mkosi" / hashlib.sha256(TOOLS.encode()).hexdigest()[:12]
+    with nspawn.locked(nspawn.cache() / "locks" / "mkosi"):
+        if not directory.is_dir():
+            shutil.rmtree(directory.parent, ignore_errors=True)
+            directory.parent.mkdir(parents=True)
+            building = directory.with_name("building")
+            done = subprocess.run(
+                ["mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
+                + [f"--include={TOOLS}", "trixie", str(building)],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            if done.returncode:
+                raise HarnessError(f"no root with mkosi:\n{done.stderr[-2000:]}")
+            building.rename(directory)
+    return directory
+
+
+@contextlib.contextmanager
+def mirror(directory: Path) -> Iterator[str]:
+    """Serve a directory on the loopback interface."""
+    handler = functools.partial(QuietHandler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/centos"
+        finally:
+            server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def repository(directory: Path, packages: list[Path]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        shutil.copy(package, directory)
+    subprocess.run(["createrepo_c", "--quiet", str(directory)], check=True)
+
+
+class Build:
+    """mkosi for one release, with its mirror."""
+
+    def __init__(self, release: el.Release, work: Path) -> None:
+        self.release = release
+        self.work = work
+        self.mirror = work / "mirror"
+        self.source = work / "source"
+        self.image = work / "out/kvmhost"
+        packages = work / "packages"
+        packages.mkdir()
+        offered = el.kvm_host(packages, release)
+        known = {path.stem.rsplit("-", 1)[0] for paths in offered.values() for path in paths}
+        offered["baseos"] += [el.stub(packages, name, "1") for name in EMPTY if name not in known]
+        stream, arch = f"{release.number}-stream", platform.machine()
+        places = {
+            "baseos": f"centos/{stream}/BaseOS/{arch}/os",
+            "appstream": f"centos/{stream}/AppStream/{arch}/os",
+            "crb": f"centos/{stream}/CRB/{arch}/os",
+            "extras-common": f"centos/SIGs/{stream}/extras/{arch}/extras-common",
+            "epel": f"fedora/epel/{release.number}/Everything/{arch}",
+        }
+        for name, place in places.items():
+            repository(self.mirror / place, offered.get(name, []))
+        self.epel = self.mirror / places["epel"]
+        shutil.copytree(el.CHECKOUT / "images", self.source / "images")
+        el.our_package(self.source / "dist", release)
+
+    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """mkosi, in the tools' root, on a copy of our images/."""
+        shutil.rmtree(self.work / "out", ignore_errors=True)
+        for name in ("out", "cache", "tmp"):
+            (self.work / name).mkdir(exist_ok=True)
+        skeleton = self.work / "skeleton"
+        skeleton.mkdir(exist_ok=True)
+        (skeleton / "macros").write_text(self.macros())
+        cache = nspawn.cache() / "mkosi"
+        with contextlib.ExitStack() as stack:
+            root = stack.enter_context(nspawn.overlay([tools()], cache / f"tools-{self.release.number}"))
+            userland = stack.enter_context(
+                nspawn.overlay([el.root("bookworm")], cache / f"userland-{self.release.number}")
+            )
+            shutil.rmtree(userland / "dev")  # mkosi copies the content of devices
+            url = stack.enter_context(mirror(self.mirror))
+            argv = ["mkosi", "--directory=/stage/source/images/mkosi", f"--release={self.release.number}"]
+            argv += [f"--mirror={url}", "--repository-key-check=no", "--format=directory", "--bootable=no"]
+            argv += ["--output-directory=/stage/out", "--workspace-directory=/stage/tmp", "--cache-directory=/stage/cache"]
+            argv += ["--skeleton-tree=/userland", "--skeleton-tree=/stage/skeleton/macros:/etc/rpm/macros"]
+            return chroot(root, [*argv, *options, "build"], {"stage": self.work, "userland": userland})
+
+    def macros(self) -> str:
+        """Where mkosi puts the database of packages: where the release's own rpm looks for it."""
+        return f"%_dbpath {'/usr/lib/sysimage/rpm' if self.release.number > 9 else '/var/lib/rpm'}\n"
+
+
+def chroot(root: Path, argv: list[str], binds: dict[str, Path]) -> subprocess.CompletedProcess[str]:
+    """Run a command in a root, in mount and process namespaces of its own; mkosi makes further ones."""
+    mounts = [f"mount --rbind /{name} {root}/{name}" for name in ("dev", "sys")]
+    mounts += [f"mount -t proc proc {root}/proc"]
+    for name, path in binds.items():
+        (root / name).mkdir(exist_ok=True)
+        mounts.append(f"mount --bind {path} {root}/{name}")
+    script = " && ".join([*mounts, f'exec chroot {root} "$@"'])
+    return subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh", *argv],
+        env=nspawn.ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(params=[9, 10], scope="module")
+def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    return Build(el.RELEASES[request.param], tmp_path_factory.mktemp(f"mkosi{request.param}"))
+
+
+def test_builds(build: Build) -> None:
+    done = build.run()
+    assert done.returncode == 0, done.stdout
+    assert "provision: done" in done.stdout
+    sitelib = build.image / build.release.sitelib.lstrip("/")
+    assert (sitelib / "cc_kvmhost/cli.py").stat().st_mode & 0o777 == 0o644
+    assert (build.image / "usr/bin/kvmhost").stat().st_mode & 0o777 == 0o755
+    assert (build.image / "etc/cloud/cloud.cfg.d/zz_kvmhost.cfg").exists()
+    listed = (build.image / "usr/share/kvmhost-image/packages").read_text().split()
+    assert {f"{name}-1-1.noarch" for name in ("qemu-kvm", "libvirt-daemon-kvm", "python3-pystemd")} <= set(listed)
+    assert f"cc_kvmhost-0.1.0-1.el{build.release.number}.noarch" in listed
+
+
+def test_epel_not_enabled(build: Build) -> None:
+    done = build.run("--repositories=")
+    assert done.returncode != 0
+    assert "python3-pystemd" in done.stdout
+    assert not build.image.exists()
+
+
+def test_epel_not_reachable(build: Build) -> None:
+    aside = build.epel.with_name("aside")
+    build.epel.rename(aside)
+    try:
+        done = build.run()
+    finally:
+        aside.rename(build.epel)
+    assert done.returncode != 0
+    assert "epel" in done.stdout and "404" in done.stdout
+    assert not build.image.exists()
+
+
+def test_a_failing_check_stops_the_build(build: Build) -> None:
+    cli = build.source / "images/packages" / f"centos-{build.release.number}"
+    content = cli.read_text()
+    cli.write_text(content.replace("libvirt-daemon-kvm\n", ""))  # nothing to host with
+    try:
+        done = build.run()
+    finally:
+        cli.write_text(content)
+    assert done.returncode != 0
+    assert "kvmhost plan" in done.stdout
+    assert not build.image.exists()
+
+
+def test_unknown_release(build: Build) -> None:
+    build.release, release = el.Release(11, "3.14", "/usr/bin/python3", "sid"), build.release
+    try:
+        done = build.run()
+    finally:
+        build.release = release
+    assert done.returncode != 0
+    assert "centos-11: --release 9 or 10" in done.stdout
