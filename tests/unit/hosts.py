@@ -59,7 +59,7 @@ def host(units: Dict[str, Unit], **changes: Any) -> Host:
         guests=(),
         profiles=("balanced", "throughput-performance", "virtual-guest", "virtual-host"),
         profile=tuned.Profile("virtual-guest", False),
-        tls={},
+        tls={"modular": (), "monolithic": ()},
     )
     return base._replace(**changes)
 
