@@ -176,7 +176,7 @@ def _lists_of(root: str, source: str) -> Dict[str, ModuleList]:
         if re.match(r"##\s*template:", text, re.IGNORECASE):
             return _lists_of_template(path, text)
         config = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise KvmhostError([f"{path}: not readable as YAML: {reason}; mend the file"]) from None
     if not isinstance(config, dict):
@@ -292,11 +292,11 @@ def _schema_with_section(path: str) -> List[Change]:
             "look for a newer kvmhost"
         )
         raise KvmhostError([problem])
-    without = _without_section(schema)
-    merged = _with_section(without)
+    merged = _with_section(schema)
     if merged == schema:
         return []
-    replace = _replace_keeping if without == schema else _replace
+    pristine = _without_section(schema) == schema
+    replace = _replace_keeping if pristine else _replace
     return [Change(path, f"{path}: the kvmhost section", partial(replace, path, _dump(merged)))]
 
 
@@ -377,8 +377,12 @@ def _with_section(schema: Dict[str, Any]) -> Dict[str, Any]:
     section = _read_json(OWN_SCHEMA)
     del section["$schema"]  # the whole file has one already
     merged["$defs"][DEFINITION] = {"type": "object", "properties": {SECTION: section}}
-    merged["$defs"]["all_modules"]["enum"].append(SECTION)
-    merged["allOf"].append(REFERENCE)
+    for listed, ours in (
+        (merged["$defs"]["all_modules"]["enum"], SECTION),
+        (merged["allOf"], REFERENCE),
+    ):
+        if ours not in listed:
+            listed.append(ours)
     if isinstance(merged.get("properties"), dict):  # 23.4 and newer: the keys that may be there
         merged["properties"][SECTION] = {}
     return merged
@@ -502,7 +506,8 @@ def _make(changes: List[Change]) -> Tuple[str, ...]:
     """Make the changes: none if one of the places can't be written to."""
     places = sorted({os.path.dirname(change.path) for change in changes})
     problems = [
-        f"{place}: not writable: run this as root; a read-only /usr: when the image is built"
+        f"{place}: not writable: run this as root; where /usr is read-only, while the image is "
+        "built"
         for place in places
         if not os.access(place, os.W_OK)
     ]
