@@ -44,8 +44,9 @@ def environment(interpreter: Path, wheel: Path, path: Path) -> Path:
         shutil.rmtree(path, ignore_errors=True)
         subprocess.run([interpreter, "-m", "venv", path], check=True)
         pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        # 3.6's own pip knows no wheels of this decade.
-        subprocess.run([*pip, "--upgrade", "pip", "setuptools"], check=True)
+        # 3.6's own pip does not see which releases still run on 3.6.
+        pip_for_36 = "pip==21.3.1; python_version == '3.6'"
+        subprocess.run([*pip, "--upgrade", pip_for_36], check=True)
         subprocess.run([*pip, "--requirement", str(REQUIREMENTS), str(wheel)], check=True)
         stamp.write_text(made_from)
     return python
