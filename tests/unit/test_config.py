@@ -121,7 +121,20 @@ GOOD_UNITS = [
     r"dev-disk-by\x2dlabel-swap.swap",
     "a" * 247 + ".service",
 ]
-BAD_PROFILES = ["", " ", "a b", "a/b", "..", ".hidden", "../x", "-x", "a\n", "\na", "a;b", "a" * 129]
+BAD_PROFILES = [
+    "",
+    " ",
+    "a b",
+    "a/b",
+    "..",
+    ".hidden",
+    "../x",
+    "-x",
+    "a\n",
+    "\na",
+    "a;b",
+    "a" * 129,
+]
 GOOD_PROFILES = ["virtual-host", "a", "cpu-partitioning", "x.y+z_1", "a" * 128]
 
 

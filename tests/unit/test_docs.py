@@ -65,7 +65,9 @@ class TestReadme:
 
     def test_every_key_with_its_default(self) -> None:
         rows = dict(re.findall(r"^\| `([a-z.]+)` \| ([^|]*?) \|", self.TEXT, re.M))
-        leaves = {key: rule for key, rule in reference().keys(config.load_schema()) if "default" in rule}
+        leaves = {
+            key: rule for key, rule in reference().keys(config.load_schema()) if "default" in rule
+        }
         assert set(rows) == set(leaves)
         for key, rule in leaves.items():
             default = rule["default"]

@@ -34,7 +34,7 @@ sys.meta_path.insert(0, Blocker())
 
 def python(script: str, *options: str, path: str = HERE) -> Any:
     """Run a script in a Python of its own."""
-    lines = "import sys; sys.path[:0] = {!r}.split({!r})\n".format(path, os.pathsep)
+    lines = f"import sys; sys.path[:0] = {path!r}.split({os.pathsep!r})\n"
     return subprocess.run(
         [sys.executable, *options, "-c", lines + script],
         stdout=subprocess.PIPE,

@@ -129,7 +129,9 @@ class TestSwitch:
         assert verbs == ["unmask", "disable", "enable", "mask"]
 
     def test_enabled_until_reboot(self) -> None:
-        chosen = make(MODULAR, broken(["libvirtd.socket"], everything(), file_state="enabled-runtime"))
+        chosen = make(
+            MODULAR, broken(["libvirtd.socket"], everything(), file_state="enabled-runtime")
+        )
         assert chosen.disable_runtime == ("libvirtd.socket",)
         assert "disable libvirtd.socket" in chosen.changed
         chosen = make(
@@ -232,7 +234,9 @@ class TestTls:
         assert unit not in {hosts.split(change)[1] for change in fresh}
 
     def test_missing_files(self) -> None:
-        here = host(everything(), tls={"modular": ("/etc/pki/a: gone", "/b: gone"), "monolithic": ()})
+        here = host(
+            everything(), tls={"modular": ("/etc/pki/a: gone", "/b: gone"), "monolithic": ()}
+        )
         section = {"libvirt": {"mode": "modular", "tls": True}}
         assert problems_of(section, here) == (
             "kvmhost.libvirt.tls: /etc/pki/a: gone",

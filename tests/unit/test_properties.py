@@ -103,9 +103,7 @@ class TestSections:
         wanted = config.parse(section)
         here = model_host(section)
         asked_off = set(wanted.units) & {
-            unit
-            for mode in libvirt.MODES
-            for unit in (*libvirt.mode_units(mode),)
+            unit for mode in libvirt.MODES for unit in (*libvirt.mode_units(mode),)
         }
         if not asked_off:
             chosen = plan.make(wanted, here)
@@ -127,11 +125,13 @@ class TestSections:
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-            lambda each: st.lists(each, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(["libvirt", "mode", "tuned", "units", "timeout", "x", ""]),
-                each,
-                max_size=3,
+            lambda each: (
+                st.lists(each, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["libvirt", "mode", "tuned", "units", "timeout", "x", ""]),
+                    each,
+                    max_size=3,
+                )
             ),
             max_leaves=12,
         )
@@ -180,9 +180,7 @@ SECTIONS = st.fixed_dictionaries(
                 "tls": st.booleans(),
             }
         ),
-        "tuned": st.fixed_dictionaries(
-            {"enabled": st.booleans(), "profile": st.none() | PROFILES}
-        ),
+        "tuned": st.fixed_dictionaries({"enabled": st.booleans(), "profile": st.none() | PROFILES}),
         "units": st.lists(st.sampled_from(hosts.EXTRA), unique=True),
     }
 )

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cloud_init
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +22,8 @@ from hypothesis_jsonschema import from_schema
 
 from cc_kvmhost import registration
 from cc_kvmhost.errors import KvmhostError
+
+from . import cloud_init
 
 VERSIONS = ("22.4", "25.1", "26.2")
 ENTRY = ["kvmhost", "once-per-instance"]
