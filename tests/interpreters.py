@@ -71,6 +71,8 @@ def main(wheel: Path, directory: Path) -> int:
                     "-q",
                     "-p",
                     "no:cacheprovider",
+                    "-m",
+                    "not once",
                     "tests/unit",
                 ]
                 subprocess.run(tests, cwd=CHECKOUT, check=True)

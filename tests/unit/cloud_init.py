@@ -4,15 +4,13 @@ cloud-init is not on PyPI. Nothing of it is copied into the project: each packag
 once, by mmdebstrap (which checks its signature), and cached.
 """
 
-from __future__ import annotations
-
+import fcntl
 import json
 import os
 import shutil
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
-from typing import Any
 
 PACKAGES = "usr/lib/python3/dist-packages"
 SCHEMA = f"{PACKAGES}/cloudinit/config/schemas/schema-cloud-config-v1.json"
@@ -60,120 +58,136 @@ for line in sys.stdin:
 """
 
 
-def cache() -> Path:
+def cache():
     """Beside the roots of the throwaway hosts: $KVMHOST_CACHE or the user's cache directory."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("KVMHOST_CACHE") or Path(home) / "cc_kvmhost").absolute()
 
 
-def package(version: str) -> Path:
+def package(version):
     """The files of a cloud-init package, never to be written to."""
     tree = cache() / "cloud-init" / version
-    if tree.is_dir():
-        return tree
-    work = tree.with_name(f"{version}.{os.getpid()}")
-    work.mkdir(parents=True)
-    fetch = (
-        'cd "$1" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -oAPT::Sandbox::User=root download --quiet=2 cloud-init'
-        " && mv cloud-init_*.deb cloud-init.deb"
-    )
-    subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=custom", "--format=null"]
-        # sid's index expires after a week; a machine's clock or a mirror may be off by more.
-        + ["--aptopt=Acquire::Check-Valid-Until false"]
-        + [f"--customize-hook={fetch}", f"--customize-hook=copy-out /cloud-init.deb {work}"]
-        + [SUITES[version], "/dev/null"],
-        check=True,
-    )
-    subprocess.run(["dpkg-deb", "-x", "cloud-init.deb", "tree"], cwd=work, check=True)
-    if not tree.exists():
-        (work / "tree").rename(tree)
-    shutil.rmtree(work)
+    if not tree.is_dir():
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        with (tree.parent / (version + ".lock")).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not tree.is_dir():
+                _fetch(version, tree)
     return tree
 
 
-def root(version: str, path: Path) -> Path:
+def _fetch(version, tree):
+    download = (
+        'cd "$1" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG'
+        " apt-get -oAPT::Sandbox::User=root download --quiet=2 cloud-init"
+        " && mv cloud-init_*.deb cloud-init.deb"
+    )
+    with tempfile.TemporaryDirectory(dir=str(tree.parent)) as work:
+        subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=custom", "--format=null"]
+            # sid's index expires after a week; a machine's clock or a mirror may be off by more.
+            + ["--aptopt=Acquire::Check-Valid-Until false"]
+            + [f"--customize-hook={download}", f"--customize-hook=copy-out /cloud-init.deb {work}"]
+            + [SUITES[version], "/dev/null"],
+            check=True,
+        )
+        subprocess.run(["dpkg-deb", "-x", "cloud-init.deb", "tree"], cwd=work, check=True)
+        Path(work, "tree").rename(tree)
+
+
+def root(version, path):
     """A tree to work on: what registration reads of a cloud-init, and this module."""
     for name in ("etc/cloud", f"{PACKAGES}/cloudinit/config/schemas"):
         source = package(version) / name
         if source.is_dir():
-            shutil.copytree(source, path / name, symlinks=True)
+            shutil.copytree(str(source), str(path / name), symlinks=True)
     (path / PACKAGES / "cc_kvmhost").mkdir(parents=True)
     return path
 
 
-def whole_root(version: str, path: Path) -> Path:
+def whole_root(version, path):
     """A tree to work on with all of cloud-init, for CloudInit and run."""
-    shutil.copytree(package(version), path, symlinks=True)
+    shutil.copytree(str(package(version)), str(path), symlinks=True)
     (path / PACKAGES / "cc_kvmhost").mkdir()
     return path
 
 
-def libraries(jsonschema: str) -> Path:
-    """What cloud-init's schema code imports, with one version of jsonschema."""
-    path = cache() / "jsonschema" / f"{jsonschema}-{sys.version_info[0]}.{sys.version_info[1]}"
-    if not path.is_dir():
-        work = path.with_name(f"{path.name}.{os.getpid()}")
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(work)]
-            # jsonschema 3 asks pkg_resources for its version.
-            + [f"jsonschema=={jsonschema}", "setuptools<80", "PyYAML", "requests"]
-            + ["jinja2", "configobj"],
-            check=True,
-        )
-        if not path.exists():
-            work.rename(path)
-    return path
+def python(jsonschema):
+    """A Python that has what cloud-init's schema code imports, with one version of jsonschema.
+
+    The distribution's own: the tests themselves may be run by one too old for a cloud-init.
+    """
+    path = cache() / "jsonschema" / jsonschema
+    if not (path / "made").exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / (jsonschema + ".lock")).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (path / "made").exists():
+                subprocess.run(["/usr/bin/python3", "-m", "venv", "--clear", str(path)], check=True)
+                subprocess.run(
+                    [str(path / "bin/python"), "-m", "pip", "install", "--quiet"]
+                    # jsonschema 3 asks pkg_resources for its version.
+                    + ["--disable-pip-version-check", "setuptools<80"]
+                    + [
+                        f"jsonschema=={jsonschema}",
+                        "PyYAML",
+                        "requests",
+                        "jinja2",
+                        "configobj",
+                        "jsonpatch",
+                    ],
+                    check=True,
+                )
+                (path / "made").touch()
+    return [str(path / "bin/python"), "-W", "ignore"]
 
 
-def _environment(tree: Path, jsonschema: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{libraries(jsonschema)}:{tree / PACKAGES}"}
+def environment(tree):
+    """What makes that Python import a tree's cloud-init."""
+    return dict(os.environ, PYTHONPATH=str(tree / PACKAGES))
 
 
-def run(
-    tree: Path, *arguments: str, jsonschema: str = "4.19.2"
-) -> subprocess.CompletedProcess[str]:
-    """`cloud-init ARGUMENTS` of a tree; only for commands that read (schema)."""
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "cloudinit.cmd.main", *arguments],
-        env=_environment(tree, jsonschema),
+def run(tree, *arguments, jsonschema="4.19.2"):
+    """`cloud-init ARGUMENTS` of a tree, its status and output; only for commands that read."""
+    done = subprocess.run(
+        [*python(jsonschema), "-m", "cloudinit.cmd.main", *arguments],
+        env=environment(tree),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
     )
+    return done.returncode, done.stdout
 
 
 class CloudInit:
     """A tree's cloud-init, loaded once and asked often."""
 
-    def __init__(self, tree: Path, jsonschema: str = "4.19.2") -> None:
+    def __init__(self, tree, jsonschema="4.19.2"):
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", DRIVER],
-            env=_environment(tree, jsonschema),
+            [*python(jsonschema), "-c", DRIVER],
+            env=environment(tree),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
-        assert self._process.stdin
-        assert self._process.stdout
+    def _ask(self, name, *arguments):
         self._process.stdin.write(json.dumps([name, arguments]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def rejects(self, config: dict[str, Any]) -> str | None:
+    def rejects(self, config):
         """Why cloud-init's validation rejects a cloud-config; None: it is accepted."""
         return self._ask("accepts", config)
 
-    def valid(self, section: Any, schema: dict[str, Any]) -> bool:
+    def valid(self, section, schema):
         """What its jsonschema says of a section."""
         return self._ask("valid", section, schema)
 
-    def module_list(self, tree: Path, stage: str = "cloud_final_modules") -> list[Any]:
+    def module_list(self, tree, stage="cloud_final_modules"):
         """A stage's modules as cloud-init reads them."""
         return self._ask("merged", str(tree / "etc/cloud/cloud.cfg"))[stage]
 
-    def close(self) -> None:
-        self._process.stdin.close()  # type: ignore[union-attr]
+    def close(self):
+        self._process.stdin.close()
         self._process.wait()
