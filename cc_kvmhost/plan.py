@@ -33,6 +33,8 @@ ON = Wish(enabled=True, active=True)
 AT_BOOT = Wish(enabled=True)
 NOT_AT_BOOT = Wish(enabled=False)
 OFF = Wish(enabled=False, active=False)
+#: Not masked, otherwise left as it is.
+LEFT = Wish()
 #: Off for good: the other mode's units, which win at the next boot if anything can start them.
 AWAY = Wish(enabled=False, active=False, masked=True)
 
@@ -43,7 +45,7 @@ class Plan(NamedTuple):
     ``wishes``: every unit the plan is about. ``disable_runtime``: enabled only until the next
     reboot. ``keep_enabled``: enabled already, and enabled again after a disable, because Also= of a
     unit that is disabled takes others along. ``stop``, ``start``: jobs. ``reset``: failed units
-    that shall be inactive. ``profile``: tuned's to set, None for none. ``stale``: systemd's memory
+    that shall be inactive, or start although they failed too often. ``profile``: tuned's to set, None for none. ``stale``: systemd's memory
     differs from the unit files already.
     """
 
@@ -165,6 +167,10 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
         wishes[network.service] = AT_BOOT
     for socket in network.sockets:
         wishes[socket] = ON
+    if mode == libvirt.MODULAR:
+        # No driver's: nothing to bring up at boot, but a mask would keep the socket from starting.
+        for other in libvirt.modular_daemons():
+            wishes.setdefault(other.service, LEFT)
     wishes[network.tcp] = OFF
     wishes[network.tls] = ON if config.tls else OFF
     for name in libvirt.SHARED:
@@ -216,10 +222,12 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     reset: List[str] = []
     if host.running:
         start = [n for n, w in wishes.items() if w.active and not _is_up(units[n])]
-        start += _services_to_start(choice.mode, host, wishes, start)
         stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])]
         stop += _services_in_the_way(host, wishes, start, stop)
-        reset = [n for n, w in wishes.items() if w.active is False and units[n].active == "failed"]
+        start += _services_to_start(choice.mode, host, wishes, start, stop)
+        reset = [
+            n for n in units if _is_failed(units[n]) and (wishes[n].active is False or n in start)
+        ]
     profile = None
     if config.tuned and config.profile is not None:
         if host.profile != tuned.Profile(config.profile, True):
@@ -242,8 +250,25 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     )
 
 
+def _services_in_the_way(
+    host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
+) -> List[str]:
+    """Running services of sockets that shall start or stop. systemd refuses to start a socket under
+    a running service, and the service would keep listening on one that is stopped. Guests outlive
+    it (KillMode=process); virtlogd and virtlockd are never among them."""
+    moved = set(start).union(stop)
+    return [
+        daemon.service
+        for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,)
+        if daemon.service in wishes
+        and daemon.service not in stop
+        and _is_active(host.unit(daemon.service))
+        and moved.intersection(daemon.sockets + (daemon.tls, daemon.tcp))
+    ]
+
+
 def _services_to_start(
-    mode: str, host: Host, wishes: Mapping[str, Wish], start: Sequence[str]
+    mode: str, host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
 ) -> List[str]:
     """libvirtd itself, at the first run and with any of its sockets. It leaves after 120 s without
     a client and comes back by its sockets: inactive is no fault of an enabled one, failed is."""
@@ -251,25 +276,9 @@ def _services_to_start(
     unit = host.unit(service)
     if mode == libvirt.MODULAR or service not in wishes:
         return []
-    if set(start) & set(libvirt.LIBVIRTD.sockets) or unit.active == "failed":
+    if service in stop or _is_failed(unit) or set(start).intersection(libvirt.LIBVIRTD.sockets):
         return [service]
     return [] if _is(unit, "enabled") or _is_active(unit) else [service]
-
-
-def _services_in_the_way(
-    host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
-) -> List[str]:
-    """Services of sockets that shall start: systemd refuses to start a socket under a running
-    service. Guests outlive it (KillMode=process); virtlogd and virtlockd are never among them."""
-    daemons = libvirt.modular_daemons() + (libvirt.LIBVIRTD,)
-    return [
-        daemon.service
-        for daemon in daemons
-        if daemon.service in wishes
-        and daemon.service not in stop
-        and _is_active(host.unit(daemon.service))
-        and set(start) & set(daemon.sockets + (daemon.tls,))
-    ]
 
 
 def _is(unit: Unit, file_state: str) -> bool:
@@ -278,6 +287,10 @@ def _is(unit: Unit, file_state: str) -> bool:
 
 def _is_active(unit: Unit) -> bool:
     return unit.active in _ACTIVE
+
+
+def _is_failed(unit: Unit) -> bool:
+    return unit.active == "failed"
 
 
 def _is_up(unit: Unit) -> bool:

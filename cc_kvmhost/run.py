@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 from . import config as configuration
 from . import files, host, plan, tuned
@@ -228,24 +228,43 @@ class _Undo:
         )
 
     def put_back(self, manager: Manager) -> List[str]:
-        """Put back links, profile and running units; returns what could not be put back."""
-        problems: List[str] = []
-        for attempt in (self._put_links_back, self._put_profile_back, self._put_units_back):
-            try:
-                problems += attempt(manager)
-            except (KvmhostError, BusError, OSError) as error:
-                problems += _problems(error)
+        """Put back links, profile and running units; returns what could not be put back.
+
+        :param manager: the run's connection; replaced by a new one if it is what failed
+        """
+        try:
+            with _alive(manager) as connection:
+                problems = self._put_back(connection)
+        except KvmhostError as error:
+            self._put_links_back()
+            problems = list(error.problems) + ["only the links of unit files are back"]
         return [
             f"putting things back: {problem}; 'kvmhost plan' shows what is different now"
             for problem in problems
         ]
 
-    def _put_links_back(self, manager: Manager) -> List[str]:
+    def _put_back(self, manager: Manager) -> List[str]:
+        problems: List[str] = []
+        # Stopped before their unit files go: a unit that is masked has forgotten how it stops.
+        for step in (self._stop, self._put_unit_files_back, self._put_profile_back, self._start):
+            try:
+                problems += step(manager)
+            except (BusError, OSError) as error:
+                problems += _problems(error)
+        return problems
+
+    def _put_unit_files_back(self, manager: Manager) -> List[str]:
+        if self._put_links_back():
+            manager.reload()
+        return []
+
+    def _put_links_back(self) -> bool:
+        """Put the links back; True if any was different."""
         # Link by link, since neither enabling nor disabling a unit would do: Also= takes others
         # along, and links that an administrator made are not in [Install].
         now = _links(self._plan.wishes) if self._plan.unit_file_changes else {}
         if now == self._links:
-            return []
+            return False
         for path in sorted(set(now) - set(self._links)):
             os.unlink(path)
         for path, target in sorted(self._links.items()):
@@ -254,8 +273,7 @@ class _Undo:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
                 os.symlink(target, path)
-        manager.reload()
-        return []
+        return True
 
     def _put_profile_back(self, manager: Manager) -> List[str]:
         if not self._profile_files:
@@ -268,26 +286,51 @@ class _Undo:
             files.restore(path, content)
         return ["tuned can't switch back: " + refused] if refused else []
 
-    def _put_units_back(self, manager: Manager) -> List[str]:
+    def _stop(self, manager: Manager) -> List[str]:
+        return self._jobs(manager, "stop", lambda was, now: not was and now)
+
+    def _start(self, manager: Manager) -> List[str]:
+        return self._jobs(manager, "start", lambda was, now: was and not now)
+
+    def _jobs(
+        self, manager: Manager, verb: str, differs: Callable[[bool, bool], bool]
+    ) -> List[str]:
         names = [name for name in self._plan.wishes if self._before.unit(name).load]
         now = manager.units(names)
-        was_up = {
-            name for name in names if self._before.unit(name).active in ("active", "reloading")
-        }
-        is_up = {name for name in names if now[name].active not in ("inactive", "failed")}
-        problems = []
-        for verb, units in (("stop", is_up - was_up), ("start", was_up - is_up)):
-            ordered = [name for name in names if name in units]
-            done = manager.run_jobs(verb, ordered, _UNDO_SECONDS)
-            problems += [
-                f"{verb} {unit}: {result}"
-                for unit, result in done.results.items()
-                if result not in _GOOD
-            ]
-        for name, unit in manager.units(names).items():
-            if unit.active == "failed" and self._before.unit(name).active != "failed":
+        for name in names:
+            if now[name].active == "failed" and self._before.unit(name).active != "failed":
                 manager.reset_failed(name)
-        return problems
+        units = [
+            name
+            for name in names
+            if differs(_is_up(self._before.unit(name).active), _is_up(now[name].active))
+        ]
+        done = manager.run_jobs(verb, units, _UNDO_SECONDS)
+        return [
+            f"{verb} {unit}: {result}"
+            for unit, result in done.results.items()
+            if result not in _GOOD
+        ]
+
+
+@contextlib.contextmanager
+def _alive(manager: Manager) -> Iterator[Manager]:
+    """A connection that works: this one, or else a new one.
+
+    :raises KvmhostError: there is none to be had
+    """
+    try:
+        manager.ping()
+    except BusError as error:
+        LOG.debug("connecting again: %s", error)
+        with Manager(_UNDO_SECONDS) as another:
+            yield another
+    else:
+        yield manager
+
+
+def _is_up(active: str) -> bool:
+    return active not in ("inactive", "failed", "deactivating")
 
 
 def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: int) -> str:

@@ -114,20 +114,28 @@ class Manager:
         self._signature = apply_signature
         _greet_bus(self._timeout)
         self._bus = DBus()
-        try:
-            self._bus.open()
-        except DBusBaseError as error:
-            raise KvmhostError([f"the system bus can't be opened: {error}"]) from error
-        try:
-            with _bus_timeout(self._timeout):
-                self.unit_file_state("dbus.socket")
-        except BaseException:
-            self._bus.close()
-            raise
+        # Within it the connection and its first call, by which it takes the timeout.
+        with _bus_timeout(self._timeout):
+            try:
+                self._bus.open()
+            except DBusBaseError as error:
+                raise KvmhostError([f"the system bus can't be opened: {error}"]) from error
+            try:
+                self.ping()
+            except BaseException:
+                self._bus.close()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bus.close()
+
+    def ping(self) -> None:
+        """See that systemd answers.
+
+        :raises BusError: it does not
+        """
+        self.unit_file_state("dbus.socket")
 
     # What is here
 

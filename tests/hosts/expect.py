@@ -108,7 +108,9 @@ def calls_during(host: Host, command: list[str]) -> tuple[int, list[str]]:
     """Run a command and watch systemd's bus: its exit status and the methods that others called of systemd's."""
     script = f"""
         stdbuf -oL busctl monitor --json=short org.freedesktop.systemd1 >/tmp/bus 2>/tmp/bus.err & watcher=$!
-        until [ -s /tmp/bus ]; do systemctl is-active dbus.socket >/dev/null; sleep 0.02; done
+        until [ -s /tmp/bus ]; do
+            busctl call org.freedesktop.systemd1 / org.freedesktop.DBus.Peer Ping; sleep 0.02
+        done
         status=0; {shlex.join(command)} >/tmp/out 2>&1 || status=$?
         sleep 0.2; kill $watcher; wait $watcher || true
         echo $status

@@ -1,0 +1,135 @@
+"""Every start state reaches every mode, and stays there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import expect
+from host import Host
+
+SYSTEMS = ("el9", "el10")
+MODES = ("modular", "monolithic")
+
+ALL_OFF = """
+for unit in /usr/lib/systemd/system/virt*d.service /usr/lib/systemd/system/virt*d*.socket \
+            /usr/lib/systemd/system/libvirtd*.s*; do
+    name=${unit##*/}
+    find /etc/systemd/system -name "$name" -delete
+done
+"""
+MODULAR = "systemctl enable virt{qemu,network,storage,nodedev,secret,interface,nwfilter}d.service virtproxyd.socket\n"
+MODULAR += "systemctl enable virt{qemu,network,storage,nodedev,secret,interface,nwfilter,proxy}d{,-ro,-admin}.socket\n"
+MONOLITHIC = "systemctl enable libvirtd.service libvirtd{,-ro,-admin}.socket virtlogd.socket virtlockd.socket\n"
+MASK = {
+    "modular": "systemctl mask $(cd /usr/lib/systemd/system; ls virt*d.s* virt*d-*.s* | grep -v virtlo)\n",
+    "monolithic": "systemctl mask $(cd /usr/lib/systemd/system; ls libvirtd*.s*)\n",
+}
+#: Only the side doors: links that systemctl itself would not make alone, where Also= is set.
+SIDE_DOORS = """
+cd /etc/systemd/system; mkdir -p sockets.target.wants
+for name in virtqemud virtnetworkd virtproxyd libvirtd; do for kind in ro admin; do
+    ln -s /usr/lib/systemd/system/$name-$kind.socket sockets.target.wants/
+done; done
+"""
+
+
+def start_states(wanted: str) -> dict[str, str]:
+    other = expect.OTHER[wanted]
+    return {
+        "nothing-enabled": ALL_OFF,
+        "preset": "",
+        "modular-runs": ALL_OFF + MODULAR,
+        "libvirtd-runs": ALL_OFF + MONOLITHIC,
+        "both-enabled": MODULAR + MONOLITHIC,
+        "wanted-masked": ALL_OFF + MASK[wanted],
+        "other-masked": ALL_OFF + MASK[other],
+        "side-doors": ALL_OFF + SIDE_DOORS,
+        "tls-enabled": ALL_OFF + MONOLITHIC + "systemctl enable libvirtd-tls.socket\n",
+    }
+
+
+def shared_daemons(host: Host) -> str:
+    """Which virtlogd and virtlockd run since when: the same text, the same processes and sockets."""
+    properties = "Id,MainPID,ActiveEnterTimestampMonotonic,ActiveState"
+    units = [f"{name}.{kind}" for name in ("virtlogd", "virtlockd") for kind in ("service", "socket")]
+    return host.run(["systemctl", "show", "-p", properties, *units]).stdout
+
+
+def run(host: Host, mode: str, **more: object) -> dict[str, object]:
+    host.write("/root/section.yaml", expect.user_data({"libvirt": {"mode": mode, **more}}))
+    done = host.run(["kvmhost", "apply", "--json", "/root/section.yaml"], check=False)
+    report: dict[str, object] = json.loads(done.stdout)
+    assert (done.returncode, report["result"]) == (0, "ok"), (report, host.run(["journalctl", "-b", "-n", "60"]).stdout)
+    return report
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("wanted", MODES)
+@pytest.mark.parametrize("state", sorted(start_states("modular")))
+def test_every_start_state_reaches_every_mode(system: str, state: str, wanted: str) -> None:
+    with Host(system) as host:
+        host.chroot(["bash", "-euc", start_states(wanted)[state] or "true"])
+        host.boot()
+        host.run(["systemctl", "start", "virtlogd.service", "virtlockd.service"])
+        before = shared_daemons(host)
+        run(host, wanted)
+        expect.mode_is(host, wanted)
+        assert shared_daemons(host) == before
+        assert run(host, wanted)["changed"] == []
+        host.reboot()
+        expect.mode_is(host, wanted)
+        assert run(host, wanted)["changed"] == []
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_back_and_forth_ten_times_ends_where_it_began(system: str) -> None:
+    with Host(system) as host:
+        host.boot()
+        host.run(["systemctl", "start", "virtlogd.service", "virtlockd.service"])
+        shared = shared_daemons(host)
+        run(host, "modular")
+        began = host.sh("find /etc/systemd/system -type l -printf '%p %l\\n' | sort").stdout
+        for _ in range(10):
+            run(host, "monolithic")
+            expect.mode_is(host, "monolithic")
+            run(host, "modular")
+            expect.mode_is(host, "modular")
+        assert host.sh("find /etc/systemd/system -type l -printf '%p %l\\n' | sort").stdout == began
+        assert shared_daemons(host) == shared
+
+
+TINY = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>16</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><console type='pty'/></devices></domain>"""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("wanted", MODES)
+def test_guests_are_sacred(system: str, wanted: str) -> None:
+    with Host(system, files={"/root/tiny.xml": TINY}) as host:
+        host.boot()
+        run(host, expect.OTHER[wanted])
+        host.run(["virsh", "define", "/root/tiny.xml"])
+        host.run(["virsh", "start", "tiny"])
+        qemu = host.run(["cat", "/run/libvirt/qemu/tiny.pid"]).stdout
+        shared = shared_daemons(host)
+        before = host.units("*")
+
+        host.write("/root/section.yaml", expect.user_data({"libvirt": {"mode": wanted}}))
+        status, methods = expect.calls_during(host, ["kvmhost", "apply", "/root/section.yaml"])
+        refusal = host.read("/tmp/out")
+        assert status == 1
+        assert "tiny" in refusal
+        assert "--force" in refusal
+        assert not set(methods).intersection(expect.CHANGING), methods
+        assert host.units("*") == before
+        expect.mode_is(host, expect.OTHER[wanted])
+
+        host.run(["kvmhost", "apply", "--force", "/root/section.yaml"])
+        expect.mode_is(host, wanted)
+        assert host.run(["cat", "/run/libvirt/qemu/tiny.pid"]).stdout == qemu
+        assert host.run(["virsh", "list", "--name"]).stdout.split() == ["tiny"]
+        assert host.run(["ps", "-o", "comm=", "-p", qemu.strip()]).stdout.startswith("qemu")
+        assert shared_daemons(host) == shared

@@ -1,0 +1,61 @@
+"""TLS on demand: the right socket per mode, refused without its files; plain TCP never."""
+
+from __future__ import annotations
+
+import pytest
+
+import expect
+import test_switching
+from host import Host
+
+CERTIFICATES = """
+mkdir -p /etc/pki/CA /etc/pki/libvirt/private /root/pki; cd /root/pki
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out cacert.pem
+for who in server client; do
+    openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout $who.key -out $who.csr
+    printf 'subjectAltName=DNS:localhost\\nkeyUsage=digitalSignature,keyEncipherment\\n' >$who.ext
+    printf 'extendedKeyUsage=serverAuth,clientAuth\\n' >>$who.ext
+    openssl x509 -req -days 2 -in $who.csr -CA cacert.pem -CAkey ca.key -CAcreateserial -extfile $who.ext -out $who.pem
+done
+cp cacert.pem /etc/pki/CA/; cp server.pem /etc/pki/libvirt/servercert.pem
+cp server.key /etc/pki/libvirt/private/serverkey.pem; chmod 600 /etc/pki/libvirt/private/serverkey.pem
+cp client.pem clientcert.pem; cp client.key clientkey.pem
+ip link set lo up; grep -q localhost /etc/hosts || echo 127.0.0.1 localhost >>/etc/hosts
+"""
+KEY = "/etc/pki/libvirt/private/serverkey.pem"
+
+
+@pytest.mark.parametrize("system", ["el9", "el10"])
+@pytest.mark.parametrize("mode", ["modular", "monolithic"])
+def test_tls_is_offered_when_asked_for(system: str, mode: str) -> None:
+    with Host(system) as host:
+        host.boot()
+        host.sh(CERTIFICATES)
+        section = {"libvirt": {"mode": mode, "tls": True}}
+        host.write("/root/section.yaml", expect.user_data(section))
+
+        # Refused before any change: a key that others may read, and a file that is missing.
+        host.run(["chmod", "644", KEY])
+        host.sh("mv /etc/pki/CA/cacert.pem /root/")
+        status, methods = expect.calls_during(host, ["kvmhost", "apply", "/root/section.yaml"])
+        errors = host.read("/tmp/out")
+        assert status == 1
+        assert f"{KEY}: others may use the key (mode 0644)" in errors
+        assert "/etc/pki/CA/cacert.pem: No such file or directory" in errors
+        assert not set(methods).intersection(expect.CHANGING), methods
+
+        host.run(["chmod", "600", KEY])
+        host.sh("mv /root/cacert.pem /etc/pki/CA/")
+        test_switching.run(host, mode, tls=True)
+        expect.mode_is(host, mode, tls=True)
+        uri = "qemu+tls://localhost/system?pkipath=/root/pki"
+        assert "Id" in host.run(["virsh", "-c", uri, "list", "--all"]).stdout
+        hello = host.run(["openssl", "s_client", "-connect", "localhost:16514", "-CAfile", "/root/pki/cacert.pem"])
+        assert "Verify return code: 0 (ok)" in hello.stdout
+        host.reboot()
+        expect.mode_is(host, mode, tls=True)
+
+        # And no longer, once it isn't asked for.
+        test_switching.run(host, mode)
+        expect.mode_is(host, mode)
+        assert ":16514 " not in host.run(["ss", "-tlnH"]).stdout

@@ -1,0 +1,119 @@
+"""Model hosts for tests of the plan: hand-made Host values, and what systemd would make of a plan."""
+
+from typing import Any, Dict, Iterable, Tuple
+
+from cc_kvmhost import config as configuration
+from cc_kvmhost import libvirt, tuned
+from cc_kvmhost.config import Config
+from cc_kvmhost.host import Host, Unit
+from cc_kvmhost.mode import System
+from cc_kvmhost.plan import Plan
+
+EL9 = System("centos", ("rhel", "fedora"), "9", "CentOS Stream 9")
+EL10 = System("centos", ("rhel", "fedora"), "10", "CentOS Stream 10 (Coughlan)")
+
+SHARED_SOCKETS = tuple(s for name in libvirt.SHARED for s in libvirt.Daemon(name).sockets)
+SHARED_SERVICES = tuple(libvirt.Daemon(name).service for name in libvirt.SHARED)
+EXTRA = ("cockpit.socket", "podman.socket", "NetworkManager.service")
+
+#: Modular daemons that EL ships (not virtchd, virtlxcd and the like).
+EL_DAEMONS = tuple(libvirt.daemon(driver) for driver in libvirt.DRIVERS) + (libvirt.PROXYD,)
+EL_MODULAR = tuple(
+    unit for each in EL_DAEMONS for unit in each.sockets + (each.service,)
+) + (libvirt.PROXYD.tcp, libvirt.PROXYD.tls)
+MONOLITHIC = libvirt.mode_units(libvirt.MONOLITHIC)
+
+#: EL 9's preset for a fresh machine.
+PRESET = tuple(
+    f"virt{name}d.socket"
+    for name in ("interface", "network", "nodedev", "nwfilter", "secret", "storage", "proxy")
+) + ("virtqemud.service", "virtlogd.socket", tuned.SERVICE)
+
+
+def config(**section: Any) -> Config:
+    """A Config from a section, by keys of its top level."""
+    return configuration.parse(section)
+
+
+def installed(*names: str, file_state: str = "disabled", **more: Any) -> Dict[str, Unit]:
+    """Units that have a unit file, as systemd's manager sees them when nothing has loaded them."""
+    return {
+        name: Unit(name, file_state, **dict({"installed": True, "load": "loaded"}, **more))
+        for name in names
+    }
+
+
+def everything() -> Dict[str, Unit]:
+    """Every unit that both modes, tuned and the usual extras need; nothing enabled or active."""
+    units = installed(*EL_MODULAR, *MONOLITHIC, *SHARED_SOCKETS, tuned.SERVICE, *EXTRA)
+    units.update(installed(*SHARED_SERVICES, file_state="indirect"))
+    return units
+
+
+def host(units: Dict[str, Unit], **changes: Any) -> Host:
+    """A running EL 10 machine with these units, without guests, with tuned's usual profiles."""
+    base = Host(
+        system=EL10,
+        running=True,
+        units=units,
+        guests=(),
+        profiles=("balanced", "throughput-performance", "virtual-guest", "virtual-host"),
+        profile=tuned.Profile("virtual-guest", False),
+        tls={},
+    )
+    return base._replace(**changes)
+
+
+def with_units(units: Dict[str, Unit], names: Iterable[str], **changes: Any) -> Dict[str, Unit]:
+    """A copy in which the named units differ, new ones added."""
+    changed = dict(units)
+    for name in names:
+        before = units.get(name) or Unit(name, "disabled", installed=True, load="loaded")
+        changed[name] = before._replace(**changes)
+    return changed
+
+
+def fresh_el9() -> Host:
+    """EL 9 as installed: the preset has enabled the modular side, nothing runs yet."""
+    return host(with_units(everything(), PRESET, file_state="enabled"), system=EL9)
+
+
+def fresh_el10() -> Host:
+    """EL 10 as installed with libvirt-daemon: as EL 9, read as EL 10."""
+    return fresh_el9()._replace(system=EL10)
+
+
+def applied(plan: Plan, before: Host) -> Host:
+    """What is left on the host when systemd has done exactly what the plan says, step by step.
+
+    Written against systemd's rules, not against the plan's: a mask hides the unit file's state,
+    unmasking shows a disabled or static one, and a unit's memory follows its file at the reload.
+    """
+    units = dict(before.units)
+
+    def change(names: Iterable[str], **fields: Any) -> None:
+        for name in names:
+            units[name] = units[name]._replace(**fields)
+
+    change(plan.unmask, file_state="disabled")
+    change(plan.disable + plan.disable_runtime, file_state="disabled")
+    change(plan.enable + plan.keep_enabled, file_state="enabled")
+    change(plan.mask, file_state="masked")
+    change(plan.stop, active="inactive", sub="dead")
+    change(plan.reset, active="inactive", sub="dead")
+    if plan.unit_file_changes or plan.stale:
+        for name, unit in units.items():
+            if unit.load:
+                load = "masked" if unit.file_state.startswith("masked") else "loaded"
+                units[name] = unit._replace(load=load)
+    change(plan.start, active="active", sub="running")
+    profile = before.profile
+    if plan.profile is not None:
+        profile = tuned.Profile(plan.profile, True)
+    return before._replace(units=units, profile=profile)
+
+
+def split(change: str) -> Tuple[str, str]:
+    """("enable", "x.socket") for "enable x.socket"."""
+    verb, _, rest = change.partition(" ")
+    return verb, rest
