@@ -24,9 +24,10 @@ setup(
         "distro>=1.4",
         "jsonschema>=2.6",
         "PyYAML>=3.12",
-        # 0.15 builds on Python 3.11 and up only; pip of Python 3.6 needs to be told.
+        # 0.15 builds on Python 3.11 and up only, 0.13.4 on 3.8 and up; pip needs to be told.
         "pystemd>=0.11; python_version >= '3.11'",
-        "pystemd>=0.11,<0.15; python_version < '3.11'",
+        "pystemd>=0.11,<0.15; python_version >= '3.8' and python_version < '3.11'",
+        "pystemd>=0.11,<0.13.3; python_version < '3.8'",
     ],
     classifiers=[
         "Environment :: Console",

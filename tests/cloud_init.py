@@ -79,7 +79,7 @@ def deb(version: str) -> Path:
 
 
 def _fetched(version: str) -> Path:
-    directory = cache() / "cloud-init" / version
+    directory = cache() / "cloud-inits" / version
     with _made(directory) as work:
         if work:
             download = (
@@ -147,7 +147,7 @@ def run(tree: Path, *arguments: str, jsonschema: str = "4.19.2") -> Tuple[int, s
 
 def _environment(tree: Path, jsonschema: str) -> Dict[str, str]:
     """What makes PYTHON import a tree's cloud-init, with one version of jsonschema."""
-    libraries = cache() / "cloud-init" / f"jsonschema-{jsonschema}"
+    libraries = cache() / "cloud-inits" / f"jsonschema-{jsonschema}"
     with _made(libraries) as work:
         if work:
             # jsonschema 3 asks pkg_resources, which comes with setuptools, for its version.
