@@ -2,15 +2,14 @@
 
 from typing import Any, Dict, Iterable, List, Set, Tuple
 
+import model_hosts as hosts
 import pytest
+from model_hosts import config, everything, host, installed, with_units
 
 from cc_kvmhost import libvirt, plan, tuned
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.plan import Plan
-
-from . import hosts
-from .hosts import config, everything, host, installed, with_units
 
 MODULAR: Dict[str, Any] = {"libvirt": {"mode": "modular"}}
 MONOLITHIC: Dict[str, Any] = {"libvirt": {"mode": "monolithic"}}

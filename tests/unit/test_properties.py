@@ -7,6 +7,7 @@ import copy
 from typing import Any, Dict, List, Tuple
 from unittest import mock
 
+import model_hosts as hosts
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,6 @@ from hypothesis_jsonschema import from_schema
 from cc_kvmhost import config, libvirt, plan, run, tuned
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
-
-from . import hosts
 
 SCHEMA = config.load_schema()
 #: Generating is slow on a busy machine, and shrinking too.
