@@ -40,5 +40,11 @@ def handle(name: str, cfg: Any, cloud: Any, log: Any = None, args: Any = None, *
         return events.ReportEventStack("modules-final/config-kvmhost/" + step, description)
 
     report = run.apply(cfg["kvmhost"], event=event)
+    # The steps' descriptions say what is done; this one, for a fleet's collector, what came of it.
+    events.report_finish_event(
+        "modules-final/config-kvmhost/result",
+        " ".join(report.summary().split()),
+        events.status.FAIL if report.errors else events.status.SUCCESS,
+    )
     if report.errors:
         raise KvmhostError(report.errors)

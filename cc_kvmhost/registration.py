@@ -27,14 +27,13 @@ from typing import (
     TypeVar,
 )
 
-from cc_kvmhost.errors import KvmhostError
+from . import config
+from .errors import KvmhostError
 
 T = TypeVar("T")
 
-SECTION = "kvmhost"
 DEFINITION = "cc_kvmhost"
 REFERENCE = {"$ref": "#/$defs/" + DEFINITION}
-OWN_SCHEMA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "schemas/kvmhost.schema.json")
 
 CLOUD_DIR = "/etc/cloud"
 CLOUD_CFG = "/etc/cloud/cloud.cfg"
@@ -45,7 +44,7 @@ OWN_CFG = "zz_kvmhost.cfg"
 STAGES = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
 STAGE = "cloud_final_modules"
 # The one form that the schema of every cloud-init accepts.
-ENTRY = [SECTION, "once-per-instance"]
+ENTRY = [config.KEY, "once-per-instance"]
 # Files of the user's are in place, scripts of the user's may already use the host.
 AFTER = ("write_files_deferred",)
 BEFORE = ("scripts_", "phone_home", "final_message", "power_state_change")
@@ -121,7 +120,7 @@ def _list_with_entry(root: str) -> List[Change]:
         raise KvmhostError([os.path.dirname(own) + ": no such directory: install cloud-init first"])
     lists = _module_lists(root)
     for stage, (source, entries) in lists.items():
-        if SECTION in map(_module_name, entries):
+        if config.KEY in map(_module_name, entries):
             why = f"{own}: not needed, {stage} of {source} has kvmhost"
             return [Change(own, why, partial(os.unlink, own))] if os.path.lexists(own) else []
     if STAGE not in lists:
@@ -175,14 +174,14 @@ def _lists_of(root: str, source: str) -> Dict[str, ModuleList]:
         text = (_read(path) or b"").decode("utf-8")
         if re.match(r"##\s*template:", text, re.IGNORECASE):
             return _lists_of_template(path, text)
-        config = yaml.safe_load(text) or {}
+        content = yaml.safe_load(text) or {}
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise KvmhostError([f"{path}: not readable as YAML: {reason}; mend the file"]) from None
-    if not isinstance(config, dict):
-        kind = type(config).__name__
+    if not isinstance(content, dict):
+        kind = type(content).__name__
         raise KvmhostError([f"{path}: a {kind} where cloud-init wants a mapping; mend the file"])
-    lists = {stage: ModuleList(source, config[stage]) for stage in STAGES if stage in config}
+    lists = {stage: ModuleList(source, content[stage]) for stage in STAGES if stage in content}
     problems = [
         f"{path}: {stage}: {problem}"
         for stage, found in lists.items()
@@ -193,11 +192,11 @@ def _lists_of(root: str, source: str) -> Dict[str, ModuleList]:
         f"{path}: {key} beside {STAGE}: no list can be derived from that; write the whole "
         f"list, without {key}"
         for key in ("merge_how", "merge_type")
-        if key in config and STAGE in lists
+        if key in content and STAGE in lists
     ]
-    if source == CLOUD_CFG and config.get("conf_d", CLOUD_CFG_D) != CLOUD_CFG_D:
+    if source == CLOUD_CFG and content.get("conf_d", CLOUD_CFG_D) != CLOUD_CFG_D:
         problems.append(
-            f"{path}: conf_d is {config['conf_d']!r}, kvmhost registers in {CLOUD_CFG_D} only; "
+            f"{path}: conf_d is {content['conf_d']!r}, kvmhost registers in {CLOUD_CFG_D} only; "
             "remove conf_d"
         )
     if problems:
@@ -374,17 +373,17 @@ def _unknown_shape(schema: Any) -> Optional[str]:
 def _with_section(schema: Dict[str, Any]) -> Dict[str, Any]:
     """The schema with our section in each place that names a section or a module."""
     merged = copy.deepcopy(schema)
-    section = _read_json(OWN_SCHEMA)
+    section = config.load_schema()
     del section["$schema"]  # the whole file has one already
-    merged["$defs"][DEFINITION] = {"type": "object", "properties": {SECTION: section}}
+    merged["$defs"][DEFINITION] = {"type": "object", "properties": {config.KEY: section}}
     for listed, ours in (
-        (merged["$defs"]["all_modules"]["enum"], SECTION),
+        (merged["$defs"]["all_modules"]["enum"], config.KEY),
         (merged["allOf"], REFERENCE),
     ):
         if ours not in listed:
             listed.append(ours)
     if isinstance(merged.get("properties"), dict):  # 23.4 and newer: the keys that may be there
-        merged["properties"][SECTION] = {}
+        merged["properties"][config.KEY] = {}
     return merged
 
 
@@ -395,10 +394,10 @@ def _without_section(schema: Any) -> Any:
     without = copy.deepcopy(schema)
     without["$defs"].pop(DEFINITION, None)
     modules = without["$defs"]["all_modules"]
-    modules["enum"] = [name for name in modules["enum"] if name != SECTION]
+    modules["enum"] = [name for name in modules["enum"] if name != config.KEY]
     without["allOf"] = [entry for entry in without["allOf"] if entry != REFERENCE]
     if isinstance(without.get("properties"), dict):
-        without["properties"].pop(SECTION, None)
+        without["properties"].pop(config.KEY, None)
     return without
 
 

@@ -75,7 +75,7 @@ class Report(NamedTuple):
             text = json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n"
             files.replace(PATH, text.encode())
         except OSError as error:
-            LOG.warning("%s can't be written: %s", PATH, error)
+            LOG.warning("%s can't be written: %s", PATH, error.strerror)
 
     def summary(self) -> str:
         """The one line for logs."""

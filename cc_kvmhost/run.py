@@ -158,7 +158,7 @@ class _Run:
             return
         with self.steps.step("profile", "set tuned's profile"):
             if self.before.unit(tuned.SERVICE).active == "active":
-                refused = tuned.switch(self.manager, name)
+                refused = tuned.switch(self.manager, tuned.Profile(name, True))
                 if refused:
                     raise KvmhostError(
                         [
@@ -278,13 +278,13 @@ class _Undo:
     def _put_profile_back(self, manager: Manager) -> List[str]:
         if not self._profile_files:
             return []
-        was_running = self._before.unit(tuned.SERVICE).active == "active"
-        refused = ""
-        if was_running and self._before.profile.name:
-            refused = tuned.switch(manager, self._before.profile.name)
+        if self._before.unit(tuned.SERVICE).active == "active":
+            refused = tuned.switch(manager, self._before.profile)
+            return [f"tuned can't switch back: {refused}"] if refused else []
         for path, content in self._profile_files.items():
-            files.restore(path, content)
-        return ["tuned can't switch back: " + refused] if refused else []
+            if files.read(path) != content:
+                files.restore(path, content)
+        return []
 
     def _stop(self, manager: Manager) -> List[str]:
         return self._jobs(manager, "stop", lambda was, now: not was and now)

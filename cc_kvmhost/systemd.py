@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from typing import (
+    AbstractSet,
     Any,
     Callable,
     Dict,
@@ -37,6 +38,19 @@ _MANAGER = b"org.freedesktop.systemd1.Manager"
 _LOOK_AT_JOBS_AFTER = 0.25
 #: Seconds for which calls are tried again while systemd is off the bus: it re-executes.
 _REEXEC = 5.0
+#: The units of cloud-init's stages. By name: since 24.3 its process is in none of those that wait
+#: for it (cloud-init-main.service runs the stages, the others hear from it through sockets).
+_CLOUD_INIT = frozenset(
+    [
+        "cloud-init-main.service",
+        "cloud-init-local.service",
+        "cloud-init-network.service",
+        "cloud-init.service",
+        "cloud-config.service",
+        "cloud-final.service",
+        "cloud-init.target",
+    ]
+)
 
 
 class UnitState(NamedTuple):
@@ -241,7 +255,7 @@ class Manager:
         to: Tuple[bytes, bytes, bytes] = (_NAME, _PATH, _MANAGER),
     ) -> Any:
         message = self._signature(signature.encode(), list(args)) if signature else []
-        give_up = time.monotonic() + _REEXEC
+        give_up = time.monotonic() + min(_REEXEC, self._timeout)
         while True:
             try:
                 return self._bus.call_method(to[0], to[1], to[2], method.encode(), message).body
@@ -287,15 +301,15 @@ class Manager:
     def _set_aside(self, pending: Dict[int, str], results: Dict[str, str]) -> Set[str]:
         """Take out of pending what will not end while this process waits for it.
 
-        A job that, through whatever chain, waits for the unit this process runs in (at first boot
-        cloud-final.service) ends only after us: it stays queued in systemd. A job that is gone
+        A job that, through whatever chain, waits for cloud-init or for the unit this process runs
+        in ends only after us: it stays queued in systemd. A job that is gone
         although no signal came (systemd re-executed) has the unit's state as its result.
         """
-        own = self._own_job()
+        never_before_us = _CLOUD_INIT | {self._own_unit()}
         queued = set()
         for job, unit in list(pending.items()):
             try:
-                waits_for_us = own and self._waits_for(job, own)
+                waits_for_us = self._waits_for(job, never_before_us)
             except BusError as error:
                 if not error.is_absence:
                     raise
@@ -310,24 +324,26 @@ class Manager:
         self._collect(pending, results)
         return queued
 
-    def _own_job(self) -> int:
-        """The id of the job of the unit that this process runs in; 0 if there is none."""
+    def _own_unit(self) -> str:
+        """The unit that this process runs in; "" if there is none."""
         try:
             path = self._call("GetUnitByPID", "u", 0)
+            return str(self.property(path, "Unit", "Id", "s").decode())
         except BusError:
-            return 0  # a login session or a container's shell: nothing waits for it
-        return int(self.property(path, "Unit", "Job", "(uo)")[0])
+            return ""  # a container's shell: nothing waits for it
 
-    def _waits_for(self, job: int, other: int) -> bool:
+    def _waits_for(self, job: int, units: AbstractSet[str]) -> bool:
+        """True if a job can't run before one of the units has done its own, through any chain."""
         seen: Set[int] = set()
         rest = [job]
         while rest:
             current = rest.pop()
-            if current == other:
-                return True
             if current not in seen:
                 seen.add(current)
-                rest += [row[0] for row in self._call("GetJobBefore", "u", current)]
+                for other, unit, *_ in self._call("GetJobBefore", "u", current):
+                    if unit.decode() in units:
+                        return True
+                    rest.append(other)
         return False
 
     def _cancel(self, job: int) -> None:

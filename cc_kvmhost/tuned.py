@@ -57,9 +57,12 @@ def write(name: str) -> None:
         files.replace(path, text.encode() + b"\n")
 
 
-def switch(manager: Manager, name: str) -> str:
+def switch(manager: Manager, profile: Profile) -> str:
     """Have the running daemon switch; returns its error, "" if there was none."""
-    done, error = _call(manager, "switch_profile", name)
+    if profile.manual:
+        done, error = _call(manager, "switch_profile", profile.name)
+    else:
+        done, error = _call(manager, "auto_profile")
     return "" if done else error.decode()
 
 

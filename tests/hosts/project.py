@@ -84,8 +84,7 @@ def _wheel(directory: Path) -> Path:
 
 
 def _register(name: str, root: Path) -> None:
-    done = nspawn.run(
-        name, root, ["kvmhost", "register"], "--resolv-conf=off", stderr=subprocess.PIPE
-    )
+    register = ["kvmhost", "register"]
+    done = nspawn.run(name, root, register, "--resolv-conf=off", capture_output=True)
     if done.returncode:
-        raise HarnessError(f"kvmhost register failed:\n{done.stderr}")
+        raise HarnessError(f"kvmhost register failed:\n{done.stdout}{done.stderr}")

@@ -1,7 +1,5 @@
 """Registration, on the real files of each cloud-init, asked back through cloud-init's own code."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -10,60 +8,58 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import cloud_init
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis_jsonschema import from_schema
 
-from cc_kvmhost import registration
+import cloud_init
+from cc_kvmhost import config, registration
 from cc_kvmhost.errors import KvmhostError
 
 VERSIONS = ("22.4", "25.1", "26.2")
 ENTRY = ["kvmhost", "once-per-instance"]
-OWN_SCHEMA = json.loads(Path(registration.OWN_SCHEMA).read_text())
+OWN_SCHEMA = config.load_schema()
 
 
 @pytest.fixture(params=VERSIONS)
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def root(request, tmp_path):
     """A tree with each cloud-init and this module."""
     return cloud_init.root(request.param, tmp_path / "root")
 
 
 @pytest.fixture
-def newest(tmp_path: Path) -> Path:
+def newest(tmp_path):
     return cloud_init.root(VERSIONS[-1], tmp_path / "root")
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[cloud_init.CloudInit]:
+def reader():
     """cloud-init's own code that reads cloud.cfg and cloud.cfg.d."""
     asked = cloud_init.CloudInit(cloud_init.package(VERSIONS[-1]))
     yield asked
     asked.close()
 
 
-def schema_of(root: Path) -> Path:
+def schema_of(root):
     return root / cloud_init.SCHEMA
 
 
-def own_cfg(root: Path) -> Path:
+def own_cfg(root):
     return root / "etc/cloud/cloud.cfg.d" / registration.OWN_CFG
 
 
-def write(root: Path, name: str, text: str) -> Path:
+def write(root, name, text):
     """An administrator's file in cloud.cfg.d."""
     path = root / "etc/cloud/cloud.cfg.d" / name
     path.write_text(text)
     return path
 
 
-def everything(root: Path) -> dict[str, Any]:
+def everything(root):
     """Each file below root: bytes, mode, owner, time of change."""
     found = {}
     for path in sorted(root.rglob("*")):
@@ -78,7 +74,12 @@ def everything(root: Path) -> dict[str, Any]:
     return found
 
 
-def merge_other(root: Path) -> None:
+def copy(root, to):
+    shutil.copytree(str(root), str(to), symlinks=True)
+    return to
+
+
+def merge_other(root):
     """What another module from outside cloud-init's tree does, registering the same way."""
     schema = json.loads(schema_of(root).read_text())
     schema["$defs"]["cc_other"] = {"type": "object", "properties": {"other": {"type": "string"}}}
@@ -89,15 +90,15 @@ def merge_other(root: Path) -> None:
     schema_of(root).write_text(json.dumps(schema, indent=2) + "\n")
 
 
-def upgrade(root: Path, version: str) -> None:
+def upgrade(root, version):
     """What a package manager does to the two files: new ones, renamed into place."""
     for name in (cloud_init.SCHEMA, "etc/cloud/cloud.cfg"):
         new = root / (name + ".dpkg-new")
-        shutil.copy2(cloud_init.package(version) / name, new)
+        shutil.copy2(str(cloud_init.package(version) / name), str(new))
         new.rename(root / name)
 
 
-def problems_of(call: Callable[[str], object], root: Path) -> list[str]:
+def problems_of(call, root):
     """The problems it raises, without the place of the tree."""
     with pytest.raises(KvmhostError) as raised:
         call(str(root))
@@ -105,7 +106,7 @@ def problems_of(call: Callable[[str], object], root: Path) -> list[str]:
 
 
 class TestRegister:
-    def test_says_what_it_changes_and_is_done_then(self, root: Path) -> None:
+    def test_says_what_it_changes_and_is_done_then(self, root):
         missing = registration.check(str(root))
         assert [line.split(": ")[0] for line in missing] == [
             str(schema_of(root)),
@@ -114,20 +115,18 @@ class TestRegister:
         assert registration.register(str(root)) == missing
         assert registration.check(str(root)) == ()
 
-    def test_a_second_time_touches_nothing(self, root: Path) -> None:
+    def test_a_second_time_touches_nothing(self, root):
         registration.register(str(root))
         before = everything(root)
         assert registration.register(str(root)) == ()
         assert everything(root) == before
 
-    def test_check_touches_nothing(self, root: Path) -> None:
+    def test_check_touches_nothing(self, root):
         before = everything(root)
         registration.check(str(root))
         assert everything(root) == before
 
-    def test_cloud_init_reads_the_same_list_with_kvmhost(
-        self, root: Path, reader: cloud_init.CloudInit
-    ) -> None:
+    def test_cloud_init_reads_the_same_list_with_kvmhost(self, root, reader):
         before = reader.module_list(root)
         registration.register(str(root))
         after = reader.module_list(root)
@@ -136,13 +135,13 @@ class TestRegister:
         assert after[place - 1] == "write-files-deferred"
         assert after.index("scripts-vendor") > place
 
-    def test_other_stages_stay(self, root: Path, reader: cloud_init.CloudInit) -> None:
+    def test_other_stages_stay(self, root, reader):
         stages = ("cloud_init_modules", "cloud_config_modules")
         before = [reader.module_list(root, stage) for stage in stages]
         registration.register(str(root))
         assert [reader.module_list(root, stage) for stage in stages] == before
 
-    def test_schema_keeps_mode_owner_and_its_original(self, root: Path) -> None:
+    def test_schema_keeps_mode_owner_and_its_original(self, root):
         before = schema_of(root).lstat()
         pristine = schema_of(root).read_bytes()
         registration.register(str(root))
@@ -155,14 +154,12 @@ class TestRegister:
         kept = Path(f"{schema_of(root)}{registration.ORIGINAL}")
         assert kept.read_bytes() == pristine
 
-    def test_a_newer_section_replaces_the_older_one(
-        self, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
+    def test_a_newer_section_replaces_the_older_one(self, root, monkeypatch, tmp_path):
         before = everything(root)
         newer = tmp_path / "newer.json"
         newer.write_text(json.dumps({**OWN_SCHEMA, "description": "newer"}))
         registration.register(str(root))
-        monkeypatch.setattr(registration, "OWN_SCHEMA", str(newer))
+        monkeypatch.setattr(config, "SCHEMA_FILE", str(newer))
         assert len(registration.register(str(root))) == 1
         assert b'"description": "newer"' in schema_of(root).read_bytes()
         registration.unregister(str(root))
@@ -170,7 +167,7 @@ class TestRegister:
 
 
 class TestUnregister:
-    def test_restores_every_byte_and_time(self, root: Path) -> None:
+    def test_restores_every_byte_and_time(self, root):
         before = everything(root)
         registration.register(str(root))
         changed = registration.unregister(str(root))
@@ -178,14 +175,14 @@ class TestUnregister:
         assert everything(root) == before
         assert registration.unregister(str(root)) == ()
 
-    def test_restores_a_file_of_another_format(self, root: Path) -> None:
+    def test_restores_a_file_of_another_format(self, root):
         text = json.dumps(json.loads(schema_of(root).read_text()), indent=1, sort_keys=True)
         schema_of(root).write_text(text)
         registration.register(str(root))
         registration.unregister(str(root))
         assert schema_of(root).read_text() == text
 
-    def test_without_the_original_the_bytes_are_the_same(self, root: Path) -> None:
+    def test_without_the_original_the_bytes_are_the_same(self, root):
         """cloud-init's own file is what json.dumps writes: nothing depends on what was kept."""
         pristine = schema_of(root).read_bytes()
         registration.register(str(root))
@@ -193,21 +190,21 @@ class TestUnregister:
         registration.unregister(str(root))
         assert schema_of(root).read_bytes() == pristine
 
-    def test_nothing_registered(self, root: Path) -> None:
+    def test_nothing_registered(self, root):
         before = everything(root)
         assert registration.unregister(str(root)) == ()
         assert everything(root) == before
 
-    def test_no_cloud_init(self, tmp_path: Path) -> None:
+    def test_no_cloud_init(self, tmp_path):
         assert registration.unregister(str(tmp_path)) == ()
 
-    def test_after_cloud_init_was_removed_nothing_of_ours_is_left(self, root: Path) -> None:
+    def test_after_cloud_init_was_removed_nothing_of_ours_is_left(self, root):
         registration.register(str(root))
         schema_of(root).unlink()
         registration.unregister(str(root))
         assert not [name for name in everything(root) if "kvmhost" in name]
 
-    def test_a_schema_that_is_broken_does_not_keep_the_module_listed(self, root: Path) -> None:
+    def test_a_schema_that_is_broken_does_not_keep_the_module_listed(self, root):
         registration.register(str(root))
         schema_of(root).write_text("{")
         (problem,) = problems_of(registration.unregister, root)
@@ -218,9 +215,7 @@ class TestUnregister:
 
 class TestUpgrade:
     @pytest.mark.parametrize(("old", "new"), [("22.4", "25.1"), ("25.1", "26.2"), ("26.2", "22.4")])
-    def test_registered_again(
-        self, old: str, new: str, tmp_path: Path, reader: cloud_init.CloudInit
-    ) -> None:
+    def test_registered_again(self, old, new, tmp_path, reader):
         tree = cloud_init.root(old, tmp_path / "root")
         registration.register(str(tree))
         upgrade(tree, new)
@@ -234,7 +229,7 @@ class TestUpgrade:
         for name in (cloud_init.SCHEMA, "etc/cloud/cloud.cfg"):
             assert (tree / name).read_bytes() == (cloud_init.package(new) / name).read_bytes()
 
-    def test_unregistered_without_being_registered_again(self, tmp_path: Path) -> None:
+    def test_unregistered_without_being_registered_again(self, tmp_path):
         tree = cloud_init.root("22.4", tmp_path / "root")
         registration.register(str(tree))
         upgrade(tree, "25.1")
@@ -243,7 +238,7 @@ class TestUpgrade:
         assert schema_of(tree).read_bytes() == pristine.read_bytes()
         assert not [name for name in everything(tree) if "kvmhost" in name]
 
-    def test_a_changed_cloud_cfg(self, newest: Path, reader: cloud_init.CloudInit) -> None:
+    def test_a_changed_cloud_cfg(self, newest, reader):
         registration.register(str(newest))
         cfg = newest / "etc/cloud/cloud.cfg"
         cfg.write_text(cfg.read_text().replace(" - phone-home\n", ""))
@@ -256,7 +251,7 @@ class TestUpgrade:
 class TestAnotherModule:
     """A second module from outside merges its schema the same way."""
 
-    def test_after_us_stays_when_we_go(self, root: Path) -> None:
+    def test_after_us_stays_when_we_go(self, root):
         pristine = schema_of(root).read_bytes()
         merge_other(root)
         theirs = schema_of(root).read_bytes()
@@ -267,14 +262,14 @@ class TestAnotherModule:
         registration.unregister(str(root))
         assert schema_of(root).read_bytes() == theirs
 
-    def test_before_us_is_part_of_the_original(self, root: Path) -> None:
+    def test_before_us_is_part_of_the_original(self, root):
         merge_other(root)
         before = everything(root)
         registration.register(str(root))
         registration.unregister(str(root))
         assert everything(root) == before
 
-    def test_that_restores_over_us_is_noticed(self, root: Path) -> None:
+    def test_that_restores_over_us_is_noticed(self, root):
         pristine = schema_of(root).read_bytes()
         merge_other(root)
         registration.register(str(root))
@@ -304,9 +299,7 @@ class TestModuleList:
             pytest.param(["a", "", "scripts-user"], "scripts-user", id="empty entry"),
         ],
     )
-    def test_place(
-        self, listed: list[Any], before: Any, newest: Path, reader: cloud_init.CloudInit
-    ) -> None:
+    def test_place(self, listed, before, newest, reader):
         write(newest, "50_site.cfg", yaml.safe_dump({"cloud_final_modules": listed}))
         registration.register(str(newest))
         found = reader.module_list(newest)
@@ -314,7 +307,7 @@ class TestModuleList:
         place = found.index(ENTRY)
         assert (found[place + 1] if place + 1 < len(found) else None) == before
 
-    def test_the_last_list_is_the_one(self, newest: Path, reader: cloud_init.CloudInit) -> None:
+    def test_the_last_list_is_the_one(self, newest, reader):
         write(newest, "10_first.cfg", "cloud_final_modules: [first]")
         write(newest, "99_last.cfg", "cloud_final_modules: [last]")
         write(newest, "99_last.cfg.bak", "cloud_final_modules: [not read]")
@@ -322,9 +315,7 @@ class TestModuleList:
         assert reader.module_list(newest) == ["last", ENTRY]
         assert "/etc/cloud/cloud.cfg.d/99_last.cfg\n" in own_cfg(newest).read_text()
 
-    def test_a_list_that_comes_later_is_noticed(
-        self, newest: Path, reader: cloud_init.CloudInit
-    ) -> None:
+    def test_a_list_that_comes_later_is_noticed(self, newest, reader):
         registration.register(str(newest))
         site = write(newest, "50_site.cfg", "cloud_final_modules: [site]")
         assert len(registration.check(str(newest))) == 1
@@ -344,27 +335,23 @@ class TestModuleList:
             "cloud_config_modules: [kvmhost]",
         ],
     )
-    def test_an_administrator_who_lists_kvmhost_is_left_alone(
-        self, listed: str, newest: Path
-    ) -> None:
+    def test_an_administrator_who_lists_kvmhost_is_left_alone(self, listed, newest):
         write(newest, "50_site.cfg", listed)
         registration.register(str(newest))
         assert not own_cfg(newest).exists()
         assert registration.check(str(newest)) == ()
 
-    def test_our_file_goes_once_an_administrator_lists_kvmhost(
-        self, newest: Path, reader: cloud_init.CloudInit
-    ) -> None:
+    def test_our_file_goes_once_an_administrator_lists_kvmhost(self, newest, reader):
         registration.register(str(newest))
         write(newest, "50_site.cfg", "cloud_final_modules: [a, kvmhost]")
         assert len(registration.register(str(newest))) == 1
         assert reader.module_list(newest) == ["a", "kvmhost"]
 
-    def test_a_template_without_a_list_is_none_of_our_business(self, newest: Path) -> None:
+    def test_a_template_without_a_list_is_none_of_our_business(self, newest):
         write(newest, "50_site.cfg", "## template: jinja\n{% if v1.region %}\n%}: [")
         assert len(registration.register(str(newest))) == 2
 
-    def test_text_of_our_file(self, newest: Path) -> None:
+    def test_text_of_our_file(self, newest):
         write(newest, "50_site.cfg", "cloud_final_modules: [a, [b, always], {name: c}]")
         registration.register(str(newest))
         assert own_cfg(newest).read_text() == (
@@ -408,7 +395,7 @@ class TestRefusal:
             ("zzz.cfg", "cloud_final_modules: [a]", "is read after zz_kvmhost.cfg"),
         ],
     )
-    def test_cloud_cfg_d(self, name: str, text: str, said: str, newest: Path) -> None:
+    def test_cloud_cfg_d(self, name, text, said, newest):
         path = newest / "etc/cloud/cloud.cfg.d" / name
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
         before = everything(newest)
@@ -426,7 +413,7 @@ class TestRefusal:
             ("conf_d: /etc/other\ncloud_final_modules: [a]", "conf_d is '/etc/other'"),
         ],
     )
-    def test_cloud_cfg(self, text: str, said: str, newest: Path) -> None:
+    def test_cloud_cfg(self, text, said, newest):
         (newest / "etc/cloud/cloud.cfg").write_text(text)
         before = everything(newest)
         (problem,) = problems_of(registration.register, newest)
@@ -444,9 +431,7 @@ class TestRefusal:
             (lambda schema: {**schema, "properties": 1}, "additionalProperties without"),
         ],
     )
-    def test_schema_of_unknown_shape(
-        self, change: Callable[[Any], Any], said: str, newest: Path
-    ) -> None:
+    def test_schema_of_unknown_shape(self, change, said, newest):
         schema = json.loads(schema_of(newest).read_text())
         schema_of(newest).write_text(json.dumps(change(schema)))
         before = everything(newest)
@@ -456,32 +441,32 @@ class TestRefusal:
         assert registration.unregister(str(newest)) == ()
 
     @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
-    def test_schema_that_is_no_json(self, content: bytes, newest: Path) -> None:
+    def test_schema_that_is_no_json(self, content, newest):
         schema_of(newest).write_bytes(content)
         (problem,) = problems_of(registration.register, newest)
         assert f"/{cloud_init.SCHEMA}: not JSON" in problem
 
-    def test_all_problems_at_once(self, newest: Path) -> None:
+    def test_all_problems_at_once(self, newest):
         schema_of(newest).write_text("[]")
         write(newest, "10_one.cfg", "- a")
         write(newest, "20_two.cfg", "cloud_final_modules: 3")
         assert len(problems_of(registration.register, newest)) == 3
 
-    def test_a_cloud_init_without_schema_file(self, tmp_path: Path) -> None:
+    def test_a_cloud_init_without_schema_file(self, tmp_path):
         tree = cloud_init.root("20.4", tmp_path / "root")
         (problem,) = problems_of(registration.register, tree)
         assert "install cloud-init 22.4 or newer" in problem
 
-    def test_no_cloud_init(self, tmp_path: Path) -> None:
+    def test_no_cloud_init(self, tmp_path):
         (problem,) = problems_of(registration.register, tmp_path)
         assert problem == "/etc/cloud: No such file or directory: install cloud-init first"
 
-    def test_a_module_that_cloud_init_can_not_import(self, newest: Path) -> None:
+    def test_a_module_that_cloud_init_can_not_import(self, newest):
         (newest / cloud_init.PACKAGES / "cc_kvmhost").rmdir()
         (problem,) = problems_of(registration.register, newest)
         assert problem.startswith(f"/{cloud_init.PACKAGES}: cloud-init is here but cc_kvmhost")
 
-    def test_a_module_installed_for_another_python(self, newest: Path) -> None:
+    def test_a_module_installed_for_another_python(self, newest):
         """EL 8: cloud-init runs with the system's 3.6, pip may be another Python's."""
         lib = newest / "usr/lib"
         (lib / "python3.6").mkdir()
@@ -497,7 +482,7 @@ class TestRefusal:
 class TestRoot:
     """An image's tree: its links point into the tree, not into this machine."""
 
-    def test_absolute_links(self, newest: Path, reader: cloud_init.CloudInit) -> None:
+    def test_absolute_links(self, newest, reader):
         (newest / "usr/lib/python3").rename(newest / "opt")
         (newest / "usr/lib/python3").symlink_to("/opt")
         (newest / "etc/cloud").rename(newest / "srv")
@@ -509,8 +494,8 @@ class TestRoot:
         registration.unregister(str(newest))
         assert everything(newest) == before
 
-    def test_a_file_that_is_a_link_stays_one(self, newest: Path) -> None:
-        shutil.move(schema_of(newest), newest / "opt.json")
+    def test_a_file_that_is_a_link_stays_one(self, newest):
+        schema_of(newest).rename(newest / "opt.json")
         schema_of(newest).symlink_to("/opt.json")
         before = everything(newest)
         registration.register(str(newest))
@@ -519,7 +504,7 @@ class TestRoot:
         registration.unregister(str(newest))
         assert everything(newest) == before
 
-    def test_a_link_can_not_lead_us_out(self, newest: Path, tmp_path: Path) -> None:
+    def test_a_link_can_not_lead_us_out(self, newest, tmp_path):
         victim = tmp_path / "victim"
         victim.write_text("mine")
         for path in (own_cfg(newest), schema_of(newest)):
@@ -529,55 +514,55 @@ class TestRoot:
         assert victim.read_text() == "mine"
         assert not own_cfg(newest).is_symlink()
 
-    def test_a_loop_of_links(self, newest: Path) -> None:
-        shutil.rmtree(newest / "etc/cloud")
+    def test_a_loop_of_links(self, newest):
+        shutil.rmtree(str(newest / "etc/cloud"))
         (newest / "etc/cloud").symlink_to("cloud")
         (problem,) = problems_of(registration.register, newest)
         assert "/etc/cloud: Too many levels of symbolic links" in problem
 
-    def test_what_is_written_does_not_name_the_tree(self, newest: Path) -> None:
+    def test_what_is_written_does_not_name_the_tree(self, newest):
         """Else the first check on the running image would find it changed."""
         before = set(everything(newest))
         registration.register(str(newest))
         for name in set(everything(newest)) - before | {cloud_init.SCHEMA}:
             assert str(newest).encode() not in (newest / name).read_bytes()
-        moved = newest.rename(newest.parent / "elsewhere")
-        assert registration.check(str(moved)) == ()
+        newest.rename(newest.parent / "elsewhere")
+        assert registration.check(str(newest.parent / "elsewhere")) == ()
 
-    def test_relative(self, newest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_relative(self, newest, monkeypatch):
         monkeypatch.chdir(newest.parent)
         assert len(registration.register("root")) == 2
         assert registration.check(str(newest)) == ()
 
 
 class TestPermissions:
-    def test_not_root(self) -> None:
+    def test_not_root(self):
         with _world_readable_root() as tree:
             before = everything(tree)
             text = _as_nobody(lambda: registration.register(str(tree)))
             assert text.count("not writable: run this as root") == 2
             assert everything(tree) == before
 
-    def test_a_file_only_root_may_read(self) -> None:
+    def test_a_file_only_root_may_read(self):
         with _world_readable_root() as tree:
             write(tree, "90_secret.cfg", "a: b").chmod(0o600)
             text = _as_nobody(lambda: registration.check(str(tree)))
             assert "90_secret.cfg: Permission denied: run this as root" in text
 
-    def test_not_root_may_check(self) -> None:
+    def test_not_root_may_check(self):
         with _world_readable_root() as tree:
             assert _as_nobody(lambda: registration.check(str(tree))) == ""
 
 
 @contextlib.contextmanager
-def _world_readable_root() -> Iterator[Path]:
+def _world_readable_root():
     """pytest's own directories are closed to others."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield cloud_init.root(VERSIONS[-1], Path(directory) / "root")
 
 
-def _as_nobody(call: Callable[[], object]) -> str:
+def _as_nobody(call):
     """What it raises in a process that may not write; "" if nothing."""
     with tempfile.TemporaryFile("w+") as answer:
         child = os.fork()
@@ -596,30 +581,29 @@ def _as_nobody(call: Callable[[], object]) -> str:
         return answer.read()
 
 
+@pytest.mark.once
 class TestKilled:
     """SIGKILL before each line of the functions that write."""
 
     WRITERS = ("_make", "_replace", "_replace_keeping", "_remove", "_sync", "unregister")
 
-    def kill_at_each_line(
-        self, call: Callable[[str], object], prepared: Path, tmp_path: Path
-    ) -> Iterator[Path]:
+    def kill_at_each_line(self, call, prepared, tmp_path):
         """A copy of the tree per line that runs; ends when the call does."""
         for line in range(1, 1000):
             tree = tmp_path / f"killed-{line}"
-            shutil.copytree(prepared, tree, symlinks=True)
+            copy(prepared, tree)
             if self._survives(call, tree, line):
                 assert line > 30, "the writers are not traced"
                 return
             yield tree
-            shutil.rmtree(tree)
+            shutil.rmtree(str(tree))
 
-    def _survives(self, call: Callable[[str], object], tree: Path, line: int) -> bool:
+    def _survives(self, call, tree, line):
         child = os.fork()
         if not child:
             rest = line
 
-            def trace(frame: Any, event: str, _argument: object) -> Any:
+            def trace(frame, event, _argument):
                 nonlocal rest
                 if frame.f_code.co_filename != registration.__file__:
                     return None
@@ -637,10 +621,10 @@ class TestKilled:
         _, status = os.waitpid(child, 0)
         return os.WIFEXITED(status)
 
-    def test_register(self, tmp_path: Path, reader: cloud_init.CloudInit) -> None:
+    def test_register(self, tmp_path, reader):
         tree = cloud_init.root("25.1", tmp_path / "root")
         pristine = everything(tree)
-        whole = shutil.copytree(tree, tmp_path / "whole", symlinks=True)
+        whole = copy(tree, tmp_path / "whole")
         registration.register(str(whole))
         merged = schema_of(whole).read_bytes()
         for killed in self.kill_at_each_line(registration.register, tree, tmp_path):
@@ -648,7 +632,7 @@ class TestKilled:
             if own_cfg(killed).exists():
                 assert own_cfg(killed).read_bytes() == own_cfg(whole).read_bytes()
                 assert schema_of(killed).read_bytes() == merged
-            again = shutil.copytree(killed, tmp_path / "again", symlinks=True)
+            again = copy(killed, tmp_path / "again")
             registration.register(str(again))
             assert set(everything(again)) == set(everything(whole))
             assert registration.check(str(again)) == ()
@@ -656,9 +640,9 @@ class TestKilled:
             assert everything(again) == pristine
             registration.unregister(str(killed))
             assert everything(killed) == pristine
-            shutil.rmtree(again)
+            shutil.rmtree(str(again))
 
-    def test_unregister(self, tmp_path: Path) -> None:
+    def test_unregister(self, tmp_path):
         tree = cloud_init.root("25.1", tmp_path / "root")
         pristine = everything(tree)
         registration.register(str(tree))
@@ -670,7 +654,7 @@ class TestKilled:
             registration.unregister(str(killed))
             assert everything(killed) == pristine
 
-    def test_two_at_once(self, newest: Path) -> None:
+    def test_two_at_once(self, newest):
         children = []
         for _ in range(8):
             child = os.fork()
@@ -687,7 +671,7 @@ class TestKilled:
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def registered(tmp_path_factory):
     """A registered tree per version."""
     trees = {}
     for version in VERSIONS:
@@ -697,11 +681,14 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def validators(registered: dict[str, Path]) -> Iterator[list[cloud_init.CloudInit]]:
+def validators(registered):
     """Each cloud-init, registered, with each jsonschema that it runs with."""
-    started = [cloud_init.CloudInit(registered[version], js) for version, js in cloud_init.PAIRS]
+    started = {
+        (version, js): cloud_init.CloudInit(registered[version], js)
+        for version, js in cloud_init.PAIRS
+    }
     yield started
-    for each in started:
+    for each in started.values():
         each.close()
 
 
@@ -714,7 +701,7 @@ SECTIONS = from_schema(OWN_SCHEMA)
 
 
 @st.composite
-def damaged(draw: st.DrawFn) -> Any:
+def damaged(draw):
     """A valid section with one place replaced, or one key added."""
     section = draw(SECTIONS.filter(bool))
     place = section
@@ -730,13 +717,14 @@ def damaged(draw: st.DrawFn) -> Any:
     return section
 
 
+@pytest.mark.once
 class TestSchema:
     """cloud-init's validation with our section, and ours, say the same."""
 
-    def agree(self, section: Any, validators: list[cloud_init.CloudInit]) -> None:
+    def agree(self, section, validators):
         verdicts = {
             f"{version}/{js}: {who}": verdict
-            for (version, js), each in zip(cloud_init.PAIRS, validators)
+            for (version, js), each in validators.items()
             for who, verdict in (
                 ("cloud-init", each.rejects({"kvmhost": section}) is None),
                 ("schema", each.valid(section, OWN_SCHEMA)),
@@ -744,15 +732,15 @@ class TestSchema:
         }
         assert len(set(verdicts.values())) == 1, (section, verdicts)
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(section=SECTIONS)
-    def test_valid(self, section: Any, validators: list[cloud_init.CloudInit]) -> None:
-        assert validators[0].rejects({"kvmhost": section}) is None
+    def test_valid(self, section, validators):
+        assert validators[cloud_init.PAIRS[0]].rejects({"kvmhost": section}) is None
         self.agree(section, validators)
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(section=damaged())
-    def test_damaged(self, section: Any, validators: list[cloud_init.CloudInit]) -> None:
+    def test_damaged(self, section, validators):
         self.agree(section, validators)
 
     @pytest.mark.parametrize(
@@ -764,19 +752,17 @@ class TestSchema:
             ([], "kvmhost: [] is not of type 'object', 'null'"),
         ],
     )
-    def test_rejected(
-        self, section: Any, said: str, validators: list[cloud_init.CloudInit]
-    ) -> None:
-        for each in validators:
+    def test_rejected(self, section, said, validators):
+        for each in validators.values():
             assert said in (each.rejects({"kvmhost": section}) or "")
 
-    def test_other_keys_stay_as_they_were(self, validators: list[cloud_init.CloudInit]) -> None:
-        for (version, _), each in zip(cloud_init.PAIRS, validators):
+    def test_other_keys_stay_as_they_were(self, validators):
+        for (version, _), each in validators.items():
             assert each.rejects({"hostname": "a", "runcmd": ["b"]}) is None
             assert each.rejects({"hostname": 3})
             assert bool(each.rejects({"unknown_key": 3})) == (version != "22.4")
 
-    def test_without_registration_the_key_is_unknown(self) -> None:
+    def test_without_registration_the_key_is_unknown(self):
         """Why the schema is merged at all: this is what a user sees otherwise."""
         for version in ("25.1", "26.2"):
             each = cloud_init.CloudInit(cloud_init.package(version))
@@ -786,13 +772,11 @@ class TestSchema:
             each.close()
 
     @pytest.mark.parametrize("entry", ["kvmhost", ENTRY])
-    def test_the_entry_of_the_module_list(
-        self, entry: Any, validators: list[cloud_init.CloudInit]
-    ) -> None:
-        for each in validators:
+    def test_the_entry_of_the_module_list(self, entry, validators):
+        for each in validators.values():
             assert each.rejects({"cloud_final_modules": ["scripts-user", entry]}) is None
 
-    def test_a_second_module_beside_us(self, tmp_path: Path) -> None:
+    def test_a_second_module_beside_us(self, tmp_path):
         for version in VERSIONS:
             tree = cloud_init.whole_root(version, tmp_path / version)
             registration.register(str(tree))
@@ -803,39 +787,38 @@ class TestSchema:
             each.close()
 
 
+@pytest.mark.once
 class TestSchemaCommand:
     """`cloud-init schema` on files."""
 
     BAD = "#cloud-config\nhostname: a\nkvmhost:\n  libvirt:\n    mode: moduler\n  units: [a b]\n"
 
-    def test_examples_are_valid(self, registered: dict[str, Path]) -> None:
+    def test_examples_are_valid(self, registered):
         for tree in registered.values():
             for example in sorted(Path("examples").glob("*.yaml")):
-                done = cloud_init.run(tree, "schema", "--config-file", str(example))
-                assert (done.returncode, done.stdout.split()[0]) == (0, "Valid"), done.stdout
+                status, text = cloud_init.run(tree, "schema", "--config-file", str(example))
+                assert (status, text.split()[0]) == (0, "Valid"), text
 
-    def test_annotate_points_at_the_lines(
-        self, registered: dict[str, Path], tmp_path: Path
-    ) -> None:
+    def test_annotate_points_at_the_lines(self, registered, tmp_path):
         bad = tmp_path / "bad.yaml"
         bad.write_text(self.BAD)
         for tree in registered.values():
-            done = cloud_init.run(tree, "schema", "--config-file", str(bad), "--annotate")
-            lines = [line.split() for line in done.stdout.splitlines()]
+            status, text = cloud_init.run(tree, "schema", "--config-file", str(bad), "--annotate")
+            lines = [line.split() for line in text.splitlines()]
             assert ["mode:", "moduler", "#", "E1"] in lines
             assert ["units:", "[a", "b]", "#", "E2"] in lines
-            assert "# E1: 'moduler' is not one of ['auto', 'modular', 'mon" in done.stdout
+            assert "# E1: 'moduler' is not one of ['auto', 'modular', 'mon" in text
 
-    def test_invalid_is_exit_1(self, registered: dict[str, Path], tmp_path: Path) -> None:
+    def test_invalid_is_exit_1(self, registered, tmp_path):
         bad = tmp_path / "bad.yaml"
         bad.write_text(self.BAD)
         for tree in registered.values():
-            done = cloud_init.run(tree, "schema", "--config-file", str(bad))
-            assert done.returncode == 1
-            assert "kvmhost.libvirt.mode: 'moduler' is not one of" in done.stdout
+            status, text = cloud_init.run(tree, "schema", "--config-file", str(bad))
+            assert status == 1
+            assert "kvmhost.libvirt.mode: 'moduler' is not one of" in text
 
-    def test_docs_of_cloud_init_are_whole(self, registered: dict[str, Path]) -> None:
+    def test_docs_of_cloud_init_are_whole(self, registered):
         """22.4 prints its modules' documentation from the schema; later ones have no --docs."""
-        pristine = cloud_init.run(cloud_init.package("22.4"), "schema", "--docs", "all")
-        done = cloud_init.run(registered["22.4"], "schema", "--docs", "all")
-        assert (done.returncode, len(done.stdout)) == (0, len(pristine.stdout))
+        _, pristine = cloud_init.run(cloud_init.package("22.4"), "schema", "--docs", "all")
+        status, text = cloud_init.run(registered["22.4"], "schema", "--docs", "all")
+        assert (status, len(text)) == (0, len(pristine))
