@@ -1,12 +1,12 @@
 TOX = .venv/bin/tox run -e
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 setup: ## Install what this machine lacks (Debian, Ubuntu; root)
 	@tests/setup-machine
 
-test: setup ## Everything: lint, unit and host tests (root)
+test: setup ## Everything: lint, unit, host and image tests (root)
 	.venv/bin/tox run
 
 lint: setup ## ruff, mypy, vermin, shellcheck
@@ -18,6 +18,18 @@ unit: setup ## Unit tests, with every Python found
 hosts: setup ## Tests on throwaway hosts (root)
 	$(TOX) hosts
 
+images: setup ## Tests of images/: RPM, provisioning, mkosi, refusals (root)
+	$(TOX) images
+
+test-images: setup ## An image built and booted in QEMU without KVM, ten minutes (root)
+	$(TOX) images-slow
+
+rpm: ## Build the RPMs for EL 8, 9 and 10 into dist/
+	@for release in 8 9 10; do images/build-rpm --release $$release || exit; done
+
+verify-centos: ## Build and boot both real images (a connected machine)
+	@images/verify-centos
+
 roots: setup ## Build the hosts' root file systems, if the cache has none (root)
 	@.venv/bin/python tests/hosts/roots.py
 
@@ -27,4 +39,4 @@ demo: setup ## Boot both hosts with the example's user-data and show what came o
 clean: ## Remove what the targets made here (the cache of roots stays)
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup test lint unit hosts roots demo clean
+.PHONY: help setup test lint unit hosts images test-images rpm verify-centos roots demo clean

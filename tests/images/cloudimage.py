@@ -34,7 +34,9 @@ class CloudImage(NamedTuple):
 def cloud_image() -> CloudImage:
     """The image (qcow2), built once, some two minutes; never written to."""
     root = roots.root("el10")
-    key = hashlib.sha256(f"{root}{INSTALL}{OS_RELEASE}{Path(__file__).read_text()}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(
+        f"{root}{INSTALL}{OS_RELEASE}{Path(__file__).read_text()}".encode()
+    ).hexdigest()[:12]
     directory = nspawn.cache() / "cloud-images" / key
     with nspawn.locked(nspawn.cache() / "locks" / "cloud-image"):
         if not directory.is_dir():
@@ -68,7 +70,9 @@ def _build(base: Path, directory: Path) -> None:
         disk = directory / "disk.raw"
         subprocess.run(["truncate", "--size=4G", disk], check=True)
         subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk], check=True)
-    subprocess.run(["qemu-img", "convert", "-O", "qcow2", disk, directory / "disk.qcow2"], check=True)
+    subprocess.run(
+        ["qemu-img", "convert", "-O", "qcow2", disk, directory / "disk.qcow2"], check=True
+    )
     disk.unlink()
 
 

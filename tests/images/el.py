@@ -54,7 +54,11 @@ RELEASES = {
 def root(suite: str) -> Path:
     """The root directory with rpm, dnf and Python of ``suite``; never written to, built once."""
     packages = PACKAGES + (",dnf-plugins-core" if suite in WITH_PLUGINS else "")
-    directory = nspawn.cache() / "rpm-roots" / f"{suite}-{hashlib.sha256(packages.encode()).hexdigest()[:12]}"
+    directory = (
+        nspawn.cache()
+        / "rpm-roots"
+        / f"{suite}-{hashlib.sha256(packages.encode()).hexdigest()[:12]}"
+    )
     with nspawn.locked(nspawn.cache() / "locks" / f"rpm-{suite}"):
         if not directory.is_dir():
             nspawn.require_machine()
@@ -62,8 +66,15 @@ def root(suite: str) -> Path:
             for stale in directory.parent.glob(f"{suite}*"):  # of other packages, or cut short
                 shutil.rmtree(stale)
             building.parent.mkdir(parents=True, exist_ok=True)
-            bootstrap = ["mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
-            bootstrap += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")]
+            bootstrap = [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                "--aptopt=APT::Install-Recommends false",
+            ]
+            bootstrap += [
+                f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")
+            ]
             done = subprocess.run(
                 [*bootstrap, f"--include={packages}", suite, str(building)],
                 stdin=subprocess.DEVNULL,
@@ -92,13 +103,27 @@ class System:
 
     def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the root; stdout and stderr come together, as a terminal shows them."""
-        together = ["sh", "-c", 'exec "$@" 2>&1', "sh", *argv]  # in there: nspawn has a stderr of its own
+        together = [
+            "sh",
+            "-c",
+            'exec "$@" 2>&1',
+            "sh",
+            *argv,
+        ]  # in there: nspawn has a stderr of its own
         options = ("--private-network", "--resolv-conf=off")
         done = nspawn.run(
-            self._name, self.root, together, *options, timeout=120, stdin=subprocess.DEVNULL, capture_output=True
+            self._name,
+            self.root,
+            together,
+            *options,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
         )
         if check and done.returncode:
-            raise HarnessError(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+            raise HarnessError(
+                f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done
 
     def path(self, path: str) -> Path:
@@ -182,7 +207,14 @@ def stub(
     top = output / "rpmbuild"
     build = ["rpmbuild", "-bb", "--define", f"_topdir {top}", "--define", f"_rpmdir {output}"]
     done = subprocess.run(
-        [*build, "--define", "_rpmfilename %{NAME}-%{VERSION}.rpm", "--define", "_binary_payload w1.gzdio", str(spec)],
+        [
+            *build,
+            "--define",
+            "_rpmfilename %{NAME}-%{VERSION}.rpm",
+            "--define",
+            "_binary_payload w1.gzdio",
+            str(spec),
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "LC_ALL": "C"},
@@ -194,7 +226,7 @@ def stub(
 
 def cloud_init(output: Path, release: Release, version: str, schema: bytes, cloud_cfg: str) -> Path:
     """A cloud-init package as EL lays it out, with this schema and this cloud.cfg."""
-    files = {
+    files: dict[str, str | bytes] = {
         release.schema: schema,
         f"{release.sitelib}/cloudinit/__init__.py": "",
         CLOUD_CFG: cloud_cfg,
@@ -203,7 +235,15 @@ def cloud_init(output: Path, release: Release, version: str, schema: bytes, clou
         "/usr/lib/systemd/system/cloud-final.service": "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n",
     }
     enabled = "%post\nsystemctl --root=/ --quiet enable cloud-final.service"
-    return stub(output, "cloud-init", version, files, config=[CLOUD_CFG], header="Requires: systemd", scripts=enabled)
+    return stub(
+        output,
+        "cloud-init",
+        version,
+        files,
+        config=[CLOUD_CFG],
+        header="Requires: systemd",
+        scripts=enabled,
+    )
 
 
 def requirements(output: Path, release: Release) -> list[Path]:
@@ -212,7 +252,9 @@ def requirements(output: Path, release: Release) -> list[Path]:
     python = {"/usr/lib/python3/dist-packages/el.pth": path}
     if release.interpreter != "/usr/bin/python3":
         python[release.interpreter] = '#!/bin/sh\nexec /usr/bin/python3 "$@"\n'
-    provides = f"Provides: python(abi) = {release.python}\nProvides: /usr/bin/python3\nProvides: /bin/sh"
+    provides = (
+        f"Provides: python(abi) = {release.python}\nProvides: /usr/bin/python3\nProvides: /bin/sh"
+    )
     names = ("python3-distro", "python3-jsonschema", "python3-pystemd", "python3-pyyaml", "systemd")
     return [stub(output, "python3", release.python, python, header=provides)] + [
         stub(output, name, "1") for name in names
@@ -237,9 +279,18 @@ def our_package(output: Path, release: Release, version: str | None = None) -> P
         for part in ("LICENSE", "README.md"):
             shutil.copy(CHECKOUT / part, tree)
         lines = (CHECKOUT / "setup.py").read_text().splitlines(keepends=True)
-        changed = [f'    version="{version}",\n' if line.startswith("    version=") else line for line in lines]
+        changed = [
+            f'    version="{version}",\n' if line.startswith("    version=") else line
+            for line in lines
+        ]
         (tree / "setup.py").write_text("".join(changed))
-    argv = [str(tree / "images/build-rpm"), "--release", str(release.number), "--output", str(output)]
+    argv = [
+        str(tree / "images/build-rpm"),
+        "--release",
+        str(release.number),
+        "--output",
+        str(output),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True)
     if done.returncode:
         raise HarnessError(done.stderr)
@@ -257,9 +308,14 @@ def kvm_host(output: Path, release: Release) -> dict[str, list[Path]]:
     debian = roots.root("el10")
     units = "usr/lib/systemd/system"
     libvirt = [*(debian / units).glob("virt*"), *(debian / units).glob("libvirtd*")]
-    tuned = [debian / units / "tuned.service", *(debian / "usr/lib/tuned").rglob("virtual-host/*.conf")]
-    content = {
-        "libvirt-daemon-kvm": {f"/{path.relative_to(debian)}": path.read_bytes() for path in libvirt if path.is_file()},
+    tuned = [
+        debian / units / "tuned.service",
+        *(debian / "usr/lib/tuned").rglob("virtual-host/*.conf"),
+    ]
+    content: dict[str, Mapping[str, str | bytes]] = {
+        "libvirt-daemon-kvm": {
+            f"/{path.relative_to(debian)}": path.read_bytes() for path in libvirt if path.is_file()
+        },
         "tuned": {f"/{path.relative_to(debian)}": path.read_bytes() for path in tuned},
         "epel-release": {"/etc/yum.repos.d/epel.repo": repo_file("epel")},
     }
@@ -268,7 +324,11 @@ def kvm_host(output: Path, release: Release) -> dict[str, list[Path]]:
     releasever = f"Provides: system-release = {release.number}\nProvides: system-release(releasever) = {release.number}"
     os_release = f'ID="centos"\nVERSION_ID="{release.number}"\nID_LIKE="rhel fedora"\nPRETTY_NAME="CentOS Stream"\n'
     own["centos-stream-release"] = stub(
-        output, "centos-stream-release", str(release.number), {"/usr/lib/os-release": os_release}, header=releasever
+        output,
+        "centos-stream-release",
+        str(release.number),
+        {"/usr/lib/os-release": os_release},
+        header=releasever,
     )
     plugins = "Provides: dnf-command(config-manager)"
     own["dnf-plugins-core"] = stub(output, "dnf-plugins-core", "1", header=plugins)

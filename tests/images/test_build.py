@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import cloudimage
 import el
 
 BUILD = el.CHECKOUT / "images/build"
@@ -36,7 +37,9 @@ def base(tmp_path: Path) -> Path:
     path = tmp_path / "base.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_name("base.qcow2.SHA256SUM").write_text(f"# base.qcow2: 1 bytes\nSHA256 (base.qcow2) = {checksum}\n")
+    path.with_name("base.qcow2.SHA256SUM").write_text(
+        f"# base.qcow2: 1 bytes\nSHA256 (base.qcow2) = {checksum}\n"
+    )
     return path
 
 
@@ -67,7 +70,9 @@ class TestRefused:
         assert_refused(done, output, "its checksum is", "not using it")
 
     def test_given_checksum_differs(self, base: Path, package: Path, output: Path) -> None:
-        done = build("--base", base, "--checksum", "0" * 64, "--package", package, "--output", output)
+        done = build(
+            "--base", base, "--checksum", "0" * 64, "--package", package, "--output", output
+        )
         assert_refused(done, output, "published is 0000")
 
     def test_no_checksum(self, base: Path, package: Path, output: Path) -> None:
@@ -90,7 +95,9 @@ class TestRefused:
         assert_refused(done, output, "none.rpm: no such file")
 
     def test_no_directory_for_the_output(self, base: Path, package: Path, tmp_path: Path) -> None:
-        done = build("--base", base, "--package", package, "--output", tmp_path / "none/image.qcow2")
+        done = build(
+            "--base", base, "--package", package, "--output", tmp_path / "none/image.qcow2"
+        )
         assert (done.returncode, "its directory does not exist" in done.stderr) == (1, True)
 
     def test_missing_tools_are_all_named(self, base: Path, output: Path) -> None:
@@ -98,9 +105,20 @@ class TestRefused:
         path.mkdir()
         (path / "python3").symlink_to("/usr/bin/python3")
         environment = {"PATH": str(path), "HOME": str(path)}
-        argv = ["/usr/bin/python3", BUILD, "--release", "9", "--base", base, "--output", output]
+        argv: list[str | Path] = [
+            "/usr/bin/python3",
+            BUILD,
+            "--release",
+            "9",
+            "--base",
+            base,
+            "--output",
+            output,
+        ]
         done = subprocess.run(argv, capture_output=True, text=True, env=environment)
-        assert_refused(done, output, "virt-customize is not installed", "qemu-img is not", "rpmbuild is not")
+        assert_refused(
+            done, output, "virt-customize is not installed", "qemu-img is not", "rpmbuild is not"
+        )
 
     @pytest.mark.parametrize("release", ["8", "11", "9-stream"])
     def test_unknown_release(self, release: str) -> None:
@@ -115,7 +133,9 @@ class TestRefused:
         mount = f"mount -t tmpfs -o size=32M none {small}"
         argv = f"{BUILD} --release 9 --base {base} --package {package} --output {small}/image.qcow2"
         script = f"{mount} && {argv}; status=$?; ls -A {small} >&2; exit $status"
-        done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True)
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True
+        )
         assert done.returncode == 1
         assert "0.0 GiB free, a build needs 6 GiB" in done.stderr.splitlines()[-1]
 
@@ -123,7 +143,15 @@ class TestRefused:
 def test_dry_run_prints_every_step_and_does_none(output: Path) -> None:
     done = build("--dry-run", "--output", output, "--cache", output.parent)
     assert done.returncode == 0, done.stderr
-    for word in ("build-rpm", "checksum", "qemu-img create", "virt-customize", "virt-sparsify", "convert -c", ".sha256"):
+    for word in (
+        "build-rpm",
+        "checksum",
+        "qemu-img create",
+        "virt-customize",
+        "virt-sparsify",
+        "convert -c",
+        ".sha256",
+    ):
         assert word in done.stdout
     assert list(output.parent.iterdir()) == []
 
@@ -149,9 +177,21 @@ def served(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 class TestDownload:
     """The base is fetched once, and again only when another one is published; here it can't be provisioned."""
 
-    def attempt(self, url: str, tmp_path: Path, package: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    def attempt(
+        self, url: str, tmp_path: Path, package: Path, output: Path
+    ) -> subprocess.CompletedProcess[str]:
         cache = tmp_path / "cache"
-        return build("--base", url, "--cache", cache, "--package", package, "--output", output, "--no-network")
+        return build(
+            "--base",
+            url,
+            "--cache",
+            cache,
+            "--package",
+            package,
+            "--output",
+            output,
+            "--no-network",
+        )
 
     def test_cached(
         self, served: tuple[str, list[str]], base: Path, package: Path, output: Path, tmp_path: Path
@@ -186,9 +226,24 @@ class TestDownload:
 class TestInterrupted:
     def start(self, base: Path, package: Path, output: Path) -> subprocess.Popen[str]:
         """A build that is inside virt-customize."""
-        argv = [BUILD, "--release", "9", "--base", base, "--package", package, "--output", output, "--no-network"]
+        argv: list[str | Path] = [
+            BUILD,
+            "--release",
+            "9",
+            "--base",
+            base,
+            "--package",
+            package,
+            "--output",
+            output,
+            "--no-network",
+        ]
         process = subprocess.Popen(
-            argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **GUESTFS}
+            argv,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **GUESTFS},
         )
         assert process.stdout
         while "provisioning" not in process.stdout.readline():
@@ -197,7 +252,9 @@ class TestInterrupted:
         return process
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-    def test_leaves_nothing(self, base: Path, package: Path, output: Path, number: signal.Signals) -> None:
+    def test_leaves_nothing(
+        self, base: Path, package: Path, output: Path, number: signal.Signals
+    ) -> None:
         process = self.start(base, package, output)
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
@@ -214,7 +271,9 @@ class TestInterrupted:
         for child in children:
             os.killpg(int(child), signal.SIGKILL)
         assert [path.name for path in output.parent.iterdir()] == [".image.qcow2.building"]
-        done = build("--base", base, "--checksum", "0" * 64, "--package", package, "--output", output)
+        done = build(
+            "--base", base, "--checksum", "0" * 64, "--package", package, "--output", output
+        )
         assert_refused(done, output)
 
     def test_two_at_once(self, base: Path, package: Path, output: Path) -> None:
@@ -230,8 +289,8 @@ class TestInterrupted:
 
 def test_verify_centos_says_at_once_that_it_needs_a_connection() -> None:
     start = time.monotonic()
-    environment = ["unshare", "--net", VERIFY_CENTOS]
-    done = subprocess.run(environment, capture_output=True, text=True)
+    without_network: list[str | Path] = ["unshare", "--net", VERIFY_CENTOS]
+    done = subprocess.run(without_network, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[0] == "verify-centos: mirror.stream.centos.org is not reachable"
     assert time.monotonic() - start < 40
@@ -240,14 +299,22 @@ def test_verify_centos_says_at_once_that_it_needs_a_connection() -> None:
 @pytest.mark.slow
 def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     """Built by virt-customize from a Debian cloud image and booted, both in QEMU without KVM."""
-    import cloudimage
-
     image = cloudimage.cloud_image()
     output = tmp_path / "image.qcow2"
     checksum = hashlib.sha256(image.disk.read_bytes()).hexdigest()
     before = image.disk.stat().st_mtime_ns
     done = build(
-        *("--base", image.disk, "--checksum", checksum, "--package", wheel, "--output", output, "--no-network"),
+        *(
+            "--base",
+            image.disk,
+            "--checksum",
+            checksum,
+            "--package",
+            wheel,
+            "--output",
+            output,
+            "--no-network",
+        ),
         timeout=1200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -257,16 +324,25 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
         "image.qcow2.json",
         "image.qcow2.sha256",
     ]
-    subprocess.run(["sha256sum", "--check", "--quiet", "image.qcow2.sha256"], cwd=tmp_path, check=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--quiet", "image.qcow2.sha256"], cwd=tmp_path, check=True
+    )
     manifest = json.loads(Path(f"{output}.json").read_text())
     assert manifest["base"]["sha256"] == checksum
     assert manifest["cc_kvmhost"]["package"] == wheel.name
     assert any(name.startswith("cloud-init_") for name in manifest["packages"])
 
     # bookworm's qemu 7.2 and a 6.12 kernel do not agree on cmpxchg16b.
-    machine = ["--cpu", "max,-cx16", "--kernel", image.kernel, "--initrd", image.initrd]
+    machine: list[str | Path] = [
+        "--cpu",
+        "max,-cx16",
+        "--kernel",
+        image.kernel,
+        "--initrd",
+        image.initrd,
+    ]
     machine += ["--append", "root=/dev/vda rw console=ttyS0"]
-    argv = [VERIFY, output, *machine, "--timeout", "600", "--json"]
+    argv: list[str | Path] = [VERIFY, output, *machine, "--timeout", "600", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     answers = json.loads(done.stdout)[output.name]

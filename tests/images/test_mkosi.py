@@ -34,7 +34,12 @@ def tools() -> Path:
             directory.parent.mkdir(parents=True)
             building = directory.with_name("building")
             done = subprocess.run(
-                ["mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
+                [
+                    "mmdebstrap",
+                    "--quiet",
+                    "--variant=minbase",
+                    "--aptopt=APT::Install-Recommends false",
+                ]
                 + [f"--include={TOOLS}", "trixie", str(building)],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -108,21 +113,43 @@ class Build:
         (skeleton / "macros").write_text(self.macros())
         cache = nspawn.cache() / "mkosi"
         with contextlib.ExitStack() as stack:
-            root = stack.enter_context(nspawn.overlay([tools()], cache / f"tools-{self.release.number}"))
+            root = stack.enter_context(
+                nspawn.overlay([tools()], cache / f"tools-{self.release.number}")
+            )
             userland = stack.enter_context(
                 nspawn.overlay([el.root("bookworm")], cache / f"userland-{self.release.number}")
             )
             shutil.rmtree(userland / "dev")  # mkosi copies the content of devices
             url = stack.enter_context(mirror(self.mirror))
-            argv = ["mkosi", "--directory=/stage/source/images/mkosi", f"--release={self.release.number}"]
-            argv += [f"--mirror={url}", "--repository-key-check=no", "--format=directory", "--bootable=no"]
-            argv += ["--output-directory=/stage/out", "--workspace-directory=/stage/tmp", "--cache-directory=/stage/cache"]
-            argv += ["--skeleton-tree=/userland", "--skeleton-tree=/stage/skeleton/macros:/etc/rpm/macros"]
-            return chroot(root, [*argv, *options, "build"], {"stage": self.work, "userland": userland})
+            argv = [
+                "mkosi",
+                "--directory=/stage/source/images/mkosi",
+                f"--release={self.release.number}",
+            ]
+            argv += [
+                f"--mirror={url}",
+                "--repository-key-check=no",
+                "--format=directory",
+                "--bootable=no",
+            ]
+            argv += [
+                "--output-directory=/stage/out",
+                "--workspace-directory=/stage/tmp",
+                "--cache-directory=/stage/cache",
+            ]
+            argv += [
+                "--skeleton-tree=/userland",
+                "--skeleton-tree=/stage/skeleton/macros:/etc/rpm/macros",
+            ]
+            return chroot(
+                root, [*argv, *options, "build"], {"stage": self.work, "userland": userland}
+            )
 
     def macros(self) -> str:
         """Where mkosi puts the database of packages: where the release's own rpm looks for it."""
-        return f"%_dbpath {'/usr/lib/sysimage/rpm' if self.release.number > 9 else '/var/lib/rpm'}\n"
+        return (
+            f"%_dbpath {'/usr/lib/sysimage/rpm' if self.release.number > 9 else '/var/lib/rpm'}\n"
+        )
 
 
 def chroot(root: Path, argv: list[str], binds: dict[str, Path]) -> subprocess.CompletedProcess[str]:
@@ -158,7 +185,9 @@ def test_builds(build: Build) -> None:
     assert (build.image / "usr/bin/kvmhost").stat().st_mode & 0o777 == 0o755
     assert (build.image / "etc/cloud/cloud.cfg.d/zz_kvmhost.cfg").exists()
     listed = (build.image / "usr/share/kvmhost-image/packages").read_text().split()
-    assert {f"{name}-1-1.noarch" for name in ("qemu-kvm", "libvirt-daemon-kvm", "python3-pystemd")} <= set(listed)
+    assert {
+        f"{name}-1-1.noarch" for name in ("qemu-kvm", "libvirt-daemon-kvm", "python3-pystemd")
+    } <= set(listed)
     assert f"cc_kvmhost-0.1.0-1.el{build.release.number}.noarch" in listed
 
 

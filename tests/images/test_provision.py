@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import el
 import nspawn
-import pytest
 from host import Host
 
 PROVISION = el.CHECKOUT / "images/provision"
@@ -59,12 +59,20 @@ def snapshot(root: Path) -> dict[str, tuple[int, int, int]]:
     """Every file's mode, owner and size; that of caches, bytecode and databases aside."""
     found = {}
     for directory, names, files in os.walk(root):
-        names[:] = [name for name in names if name not in ("__pycache__", "proc", "sys", "dev", "run", "tmp")]
+        names[:] = [
+            name
+            for name in names
+            if name not in ("__pycache__", "proc", "sys", "dev", "run", "tmp")
+        ]
         for name in files:
             path = Path(directory, name)
             state = path.lstat()
             found[f"/{path.relative_to(root)}"] = (state.st_mode, state.st_uid, state.st_size)
-    return {path: state for path, state in found.items() if not path.startswith(("/var/lib/rpm/", "/var/lib/dnf/"))}
+    return {
+        path: state
+        for path, state in found.items()
+        if not path.startswith(("/var/lib/rpm/", "/var/lib/dnf/"))
+    }
 
 
 class TestEl:
@@ -91,7 +99,9 @@ class TestEl:
         self, release: el.Release, repositories: dict[str, list[Path]], package: Path
     ) -> Iterator[el.System]:
         """A fresh CentOS Stream with its repositories; CRB is there, but not enabled, and EPEL is not known."""
-        suite = {9: "bookworm", 10: "trixie"}[release.number]  # dnf 4.14 and 4.23; EL9 has 4.14, EL10 4.20
+        suite = {9: "bookworm", 10: "trixie"}[
+            release.number
+        ]  # dnf 4.14 and 4.23; EL9 has 4.14, EL10 4.20
         with el.system(release.number, suite) as system:
             for name, packages in repositories.items():
                 system.offer(*packages, repository=name, enabled=name != "crb")
@@ -110,7 +120,9 @@ class TestEl:
         done = self.provision(system)
         assert done.returncode == 0, done.stdout
         assert f"checking with {release.interpreter} -s" in done.stdout
-        installed = system.run("rpm", "--query", "--all", "--queryformat", r"%{NAME}\n").stdout.split()
+        installed = system.run(
+            "rpm", "--query", "--all", "--queryformat", r"%{NAME}\n"
+        ).stdout.split()
         assert {*el.listed(release.number), "cc_kvmhost"} <= set(installed)
         system.run("kvmhost", "register", "--check")
         assert_sealed(system.root)
@@ -136,7 +148,9 @@ class TestEl:
 
     def test_no_epel(self, system: el.System) -> None:
         system.offer(repository="extras-common")
-        self.assert_stopped(system, "No match for argument: epel-release", "dnf --assumeyes install epel-release")
+        self.assert_stopped(
+            system, "No match for argument: epel-release", "dnf --assumeyes install epel-release"
+        )
 
     def test_epel_is_not_enabled(self, system: el.System, output: Path) -> None:
         """A mirror's own epel-release may leave it off."""
@@ -156,7 +170,9 @@ class TestEl:
 
     def test_a_package_that_cannot_be_installed(self, system: el.System, output: Path) -> None:
         (output / "broken").mkdir(exist_ok=True)
-        broken = el.stub(output / "broken", "virt-install", "2", scripts="%pre\necho it will not do\nexit 1")
+        broken = el.stub(
+            output / "broken", "virt-install", "2", scripts="%pre\necho it will not do\nexit 1"
+        )
         system.offer(broken, repository="updates")
         self.assert_stopped(system, "it will not do", "dnf --assumeyes", "virt-install")
 
@@ -166,7 +182,9 @@ class TestEl:
 
     def test_no_package_of_ours(self, system: el.System, release: el.Release) -> None:
         payload(system.root)
-        self.assert_stopped(system, f"one cc_kvmhost-*.el{release.number}.noarch.rpm was expected", "found: none")
+        self.assert_stopped(
+            system, f"one cc_kvmhost-*.el{release.number}.noarch.rpm was expected", "found: none"
+        )
 
     def test_the_running_machine(self, system: el.System) -> None:
         """PID 1 shares this root: sealing it might be a terrible mistake."""
@@ -189,7 +207,9 @@ class TestEl:
         assert done.returncode == 1, done.stdout
         assert [text for text in texts if text not in done.stdout] == [], done.stdout
         assert done.stdout.splitlines()[-1].startswith("provision: ")
-        assert system.path("/etc/ssh/ssh_host_ed25519_key").exists()  # sealing comes after everything that can fail
+        assert system.path(
+            "/etc/ssh/ssh_host_ed25519_key"
+        ).exists()  # sealing comes after everything that can fail
 
 
 @pytest.mark.parametrize(
@@ -205,21 +225,6 @@ def test_usage(arguments: list[str], message: str) -> None:
 def test_help_is_enough() -> None:
     done = subprocess.run([PROVISION, "--help"], capture_output=True, text=True, check=True)
     assert all(word in done.stdout for word in ("--package", "--here", "SELinux", "machine-id"))
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our package as Debian's roots take it."""
-    directory = tmp_path_factory.mktemp("wheel")
-    source = directory / "source"
-    source.mkdir()
-    for part in ("cc_kvmhost", "schemas"):
-        shutil.copytree(el.CHECKOUT / part, source / part, symlinks=True)
-    for part in ("setup.py", "README.md", "LICENSE", "MANIFEST.in"):
-        shutil.copy(el.CHECKOUT / part, source)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", str(directory), str(source)], check=True)
-    return next(directory.glob("*.whl"))
 
 
 class TestDebian:
@@ -238,7 +243,9 @@ class TestDebian:
         trusted = Path(os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt"))
         shutil.copy(trusted, root / "root/trusted.crt")
         environment = ["env", "PIP_CERT=/root/trusted.crt"]
-        environment += [f"{name}={os.environ[name]}" for name in ("PIP_INDEX_URL",) if name in os.environ]
+        environment += [
+            f"{name}={os.environ[name]}" for name in ("PIP_INDEX_URL",) if name in os.environ
+        ]
         return nspawn.run(
             f"{host.name}-p",
             root,
@@ -297,7 +304,9 @@ class TestDebian:
             self.without_pystemd(host, wheel)
             pinned = host.read(f"{PLACE}/packages/pystemd.txt")
             host.write(f"{PLACE}/packages/pystemd.txt", pinned.replace("sha256:5", "sha256:6"))
-            host.write(f"{PLACE}/packages/debian-12.pystemd", "python3-setuptools\n")  # it is not built anyway
+            host.write(
+                f"{PLACE}/packages/debian-12.pystemd", "python3-setuptools\n"
+            )  # it is not built anyway
             done = self.provision(host)
             assert done.returncode == 1
             assert "THESE PACKAGES DO NOT MATCH THE HASHES" in done.stdout

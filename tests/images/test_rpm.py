@@ -8,8 +8,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import el
 import pytest
+
+import el
 
 BUILD = el.CHECKOUT / "images/build-rpm"
 RPMLINT = el.CHECKOUT / "images/rpm/rpmlint.toml"
@@ -39,35 +40,58 @@ class TestBuild:
     """Without a root: what build-rpm makes and refuses."""
 
     def test_files_modes_and_owners(self, release: el.Release, package: Path) -> None:
-        lines = query(package, "--queryformat", r"[%{FILENAMES} %{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME}\n]")
+        lines = query(
+            package,
+            "--queryformat",
+            r"[%{FILENAMES} %{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME}\n]",
+        )
         found = {path: (mode, owner) for path, mode, owner in (line.split(" ") for line in lines)}
         assert {owner for _, owner in found.values()} == {"root:root"}
         assert found.pop("/usr/bin/kvmhost")[0] == "-rwxr-xr-x"
         assert {mode for mode, _ in found.values()} == {"drwxr-xr-x", "-rw-r--r--"}
         modules = {path.name for path in (el.CHECKOUT / "cc_kvmhost").glob("*.py")}
         assert modules == {
-            Path(path).name for path in found if re.fullmatch(rf"{release.sitelib}/cc_kvmhost/\w+\.py", path)
+            Path(path).name
+            for path in found
+            if re.fullmatch(rf"{release.sitelib}/cc_kvmhost/\w+\.py", path)
         }
         assert f"{release.sitelib}/cc_kvmhost/schemas/kvmhost.schema.json" in found
 
     def test_version_is_that_of_setup_py(self, release: el.Release, package: Path) -> None:
-        version = subprocess.check_output(["python3", "setup.py", "--version"], cwd=el.CHECKOUT, text=True).strip()
+        version = subprocess.check_output(
+            ["python3", "setup.py", "--version"], cwd=el.CHECKOUT, text=True
+        ).strip()
         assert package.name == f"cc_kvmhost-{version}-1.el{release.number}.noarch.rpm"
 
     def test_requires(self, release: el.Release, package: Path) -> None:
-        names = ["cloud-init", "python3-jsonschema", "python3-distro", "python3-pystemd", "python3-pyyaml", "systemd"]
+        names = [
+            "cloud-init",
+            "python3-jsonschema",
+            "python3-distro",
+            "python3-pystemd",
+            "python3-pyyaml",
+            "systemd",
+        ]
         assert {*names, f"python(abi) = {release.python}"} <= set(query(package, "--requires"))
 
     def test_reads_on_the_oldest_rpm(self, package: Path) -> None:
         """Nothing that rpm 4.14 of EL8 cannot unpack."""
-        features = {line.split("(")[1].split(")")[0] for line in query(package, "--requires") if "rpmlib" in line}
+        features = {
+            line.split("(")[1].split(")")[0]
+            for line in query(package, "--requires")
+            if "rpmlib" in line
+        }
         assert features <= {"CompressedFileNames", "FileDigests", "PayloadFilesHavePrefix"}
 
-    def test_same_source_same_bytes(self, release: el.Release, package: Path, tmp_path: Path) -> None:
+    def test_same_source_same_bytes(
+        self, release: el.Release, package: Path, tmp_path: Path
+    ) -> None:
         assert el.our_package(tmp_path, release).read_bytes() == package.read_bytes()
 
     def test_rpmlint(self, package: Path) -> None:
-        done = subprocess.run(["rpmlint", "--strict", "-c", RPMLINT, package], capture_output=True, text=True)
+        done = subprocess.run(
+            ["rpmlint", "--strict", "-c", RPMLINT, package], capture_output=True, text=True
+        )
         assert "0 errors, 0 warnings" in done.stdout, done.stdout
 
     @pytest.mark.parametrize(
@@ -90,7 +114,7 @@ class TestBuild:
         (tmp_path / "cc_kvmhost").mkdir()
         for part in ("setup.py", "LICENSE", "README.md"):
             shutil.copy(el.CHECKOUT / part, tmp_path)
-        build = [tmp_path / "images/build-rpm", "--release", str(release.number)]
+        build: list[str | Path] = [tmp_path / "images/build-rpm", "--release", str(release.number)]
         done = subprocess.run(build, capture_output=True, text=True)
         assert done.returncode == 1
         assert "py.typed" in done.stderr
@@ -123,7 +147,9 @@ class TestLifeCycle:
         assert b"cc_kvmhost" in system.path(system.release.schema).read_bytes()
         assert "kvmhost" in system.path(REGISTERED).read_text()
 
-    def test_install(self, system: el.System, output: Path, package: Path, cloud_inits: dict[str, Path]) -> None:
+    def test_install(
+        self, system: el.System, output: Path, package: Path, cloud_inits: dict[str, Path]
+    ) -> None:
         system.offer(package, cloud_inits["24.4"], *el.requirements(output, system.release))
         log = system.dnf("install", "cc_kvmhost").stdout
         assert "scriptlet failed" not in log and "Traceback" not in log, log
@@ -159,7 +185,9 @@ class TestLifeCycle:
 
     def test_a_package_brings_a_list(self, system: el.System, output: Path) -> None:
         mine = "/etc/cloud/cloud.cfg.d/50_mine.cfg"
-        listed = "cloud_final_modules:\n- write_files_deferred\n- [of_my_own, always]\n- scripts_user\n"
+        listed = (
+            "cloud_final_modules:\n- write_files_deferred\n- [of_my_own, always]\n- scripts_user\n"
+        )
         package = el.stub(output, "mine", "1", {mine: listed})
         system.offer(package)
         system.dnf("install", "mine")
@@ -206,7 +234,13 @@ class TestLifeCycle:
     def assert_nothing_left(self, system: el.System) -> None:
         assert not system.path(REGISTERED).exists()
         left = system.path(f"{system.release.sitelib}/cc_kvmhost")
-        if system.release.number != 9:  # a Python of another version than the release's made its own bytecode
-            left = left / "__pycache__" / f"registration.cpython-{system.release.python.replace('.', '')}.pyc"
+        if (
+            system.release.number != 9
+        ):  # a Python of another version than the release's made its own bytecode
+            left = (
+                left
+                / "__pycache__"
+                / f"registration.cpython-{system.release.python.replace('.', '')}.pyc"
+            )
         assert not left.exists()
         assert not list(system.path(system.release.schema).parent.glob("*kvmhost*"))
