@@ -12,7 +12,7 @@ import nspawn
 import roots
 from nspawn import HarnessError
 
-KERNEL = "linux-image-cloud-amd64 initramfs-tools python3-pip python3-lxml python3-psutil"
+KERNEL = "linux-image-cloud-amd64 initramfs-tools e2fsprogs python3-pip python3-lxml python3-psutil"
 OS_RELEASE = 'ID=debian\nVERSION_ID="13"\nPRETTY_NAME="Debian GNU/Linux 13"\n'
 INSTALL = f"""set -e
 export DEBIAN_FRONTEND=noninteractive
