@@ -730,6 +730,7 @@ class TestSchema:
                 ("schema", each.valid(section, OWN_SCHEMA)),
             )
         }
+        verdicts["kvmhost validate"] = not config.check(section)
         assert len(set(verdicts.values())) == 1, (section, verdicts)
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
