@@ -24,10 +24,11 @@ setup(
         "distro>=1.4",
         "jsonschema>=2.6",
         "PyYAML>=3.12",
-        # 0.15 builds on Python 3.11 and up only, 0.13.4 on 3.8 and up; pip needs to be told.
+        # 0.15 wants Python 3.11. The C files of 0.13.4 and 0.14 are made by a Cython that wants 3.8,
+        # which their metadata does not say: pip of Python 3.6 and 3.7 would choose them and fail.
         "pystemd>=0.11; python_version >= '3.11'",
         "pystemd>=0.11,<0.15; python_version >= '3.8' and python_version < '3.11'",
-        "pystemd>=0.11,<0.13.3; python_version < '3.8'",
+        "pystemd>=0.11,<0.13.4; python_version < '3.8'",
     ],
     classifiers=[
         "Environment :: Console",

@@ -2,7 +2,8 @@
 
 import json
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+import re
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import KvmhostError
 
@@ -19,6 +20,12 @@ _TYPES = {
     "object": "a mapping",
     "string": "a string",
 }
+
+
+#: More values than any section has, and a larger whole number: where a validator's time and memory,
+#: or Python's limit for the digits it prints, would end. Aliases of aliases reach it with few lines.
+_MOST_VALUES = 10000
+_LARGEST = 1 << 64
 
 
 class Config(NamedTuple):
@@ -71,8 +78,12 @@ def check(section: Any) -> List[Problem]:
         raise KvmhostError(
             [f"the section can't be checked: {error}; install python3-jsonschema"]
         ) from error
+    unfit = _unfit(section)
+    if unfit:
+        return [unfit]
     errors = Draft4Validator(load_schema()).iter_errors(section)
-    problems = [problem for error in errors for problem in _explain(error)]
+    # A value may break several rules of one place, whose message is the same.
+    problems = dict.fromkeys(problem for error in errors for problem in _explain(error))
     return sorted(problems, key=lambda problem: [str(part) for part in problem.path])
 
 
@@ -101,7 +112,8 @@ def dotted(path: Tuple[Any, ...]) -> str:
     """kvmhost.units[1] for (units, 1)."""
     text = KEY
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        plain = isinstance(part, str) and re.match(r"[A-Za-z0-9_-]+\Z", part)
+        text += f".{part}" if plain else f"[{shown(part)}]"
     return text
 
 
@@ -125,20 +137,25 @@ def read(name: str) -> Document:
                 " is {}".format(name, shown(text.split("\n", 1)[0]), HEADER)
             ]
         )
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         content = None if node is None else loader.construct_document(node)
+        lines = {} if node is None else _find_lines(node, loader.construct_object)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        what = f"the character #x{error.character:04x} is not allowed"
+        raise KvmhostError([f"{name}:{line}: not YAML: {what}"]) from error
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         what = getattr(error, "problem", None) or str(error)
         raise KvmhostError([f"{name}:{line}: not YAML: {what}"]) from error
-    finally:
-        loader.dispose()
+    except RecursionError as error:
+        raise KvmhostError([f"{name}:1: nested too deeply to be read"]) from error
     if not isinstance(content, dict):
         raise KvmhostError([f"{name}:1: holds {shown(content)}, not a mapping with a {KEY} key"])
-    return Document(name, content, _find_lines(node))
+    return Document(name, content, lines)
 
 
 def read_section(name: str) -> Any:
@@ -179,6 +196,25 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def _unfit(section: Any) -> Optional[Problem]:
+    """What no validator should be given, or None."""
+    count = 0
+    rest: List[Tuple[Tuple[Any, ...], Any]] = [((), section)]
+    while rest:
+        path, value = rest.pop()
+        count += 1
+        if count + len(rest) > _MOST_VALUES:
+            what = f"holds more than {_MOST_VALUES} values, or itself, through aliases"
+            return Problem((), what)
+        if isinstance(value, dict):
+            rest += [(path + (key,), each) for key, each in value.items()]
+        elif isinstance(value, (list, tuple)):
+            rest += [(path + (number,), each) for number, each in enumerate(value)]
+        elif isinstance(value, int) and abs(value) > _LARGEST:
+            return Problem(path, "a whole number beyond any that is allowed")
+    return None
+
+
 def _explain(error: Any) -> List[Problem]:
     """Problems of one jsonschema ValidationError, in the words of a section's author."""
     path, value, rule = tuple(error.path), error.instance, error.schema
@@ -193,8 +229,8 @@ def _explain(error: Any) -> List[Problem]:
                 problems.append(Problem(path + (key,), message))
         return problems
     allowed = _allowed(rule)
-    if error.validator == "enum":
-        near = _nearest(str(value), [str(each) for each in rule["enum"]])
+    if error.validator == "enum" and isinstance(value, str):
+        near = _nearest(value, [str(each) for each in rule["enum"]])
         if near:
             allowed += f" (did you mean {near!r}?)"
     if error.validator == "uniqueItems":
@@ -218,8 +254,9 @@ def _allowed(rule: Dict[str, Any]) -> str:
 def _nearest(word: str, known: List[str]) -> Optional[str]:
     from difflib import get_close_matches
 
-    found = get_close_matches(word, known, 1)
-    return found[0] if found else None
+    by_lower_case = {each.lower(): each for each in known}
+    found = get_close_matches(word.lower(), list(by_lower_case), 1)
+    return by_lower_case[found[0]] if found else None
 
 
 def _with_defaults(rule: Dict[str, Any], value: Dict[str, Any]) -> Dict[str, Any]:
@@ -232,8 +269,11 @@ def _with_defaults(rule: Dict[str, Any], value: Dict[str, Any]) -> Dict[str, Any
     return full
 
 
-def _find_lines(root: Any) -> Dict[Tuple[Any, ...], int]:
-    """The line of each place, from a YAML node; a node behind an alias counts where it stands."""
+def _find_lines(root: Any, construct: Callable[[Any], Any]) -> Dict[Tuple[Any, ...], int]:
+    """The line of each place, from a YAML node; a node behind an alias counts where it stands.
+
+    :param construct: makes the value of a scalar node
+    """
     lines: Dict[Tuple[Any, ...], int] = {}
     seen = set()
     rest: List[Tuple[Tuple[Any, ...], Any]] = [((), root)]
@@ -246,8 +286,9 @@ def _find_lines(root: Any) -> Dict[Tuple[Any, ...], int]:
         if node.id == "mapping":
             for key, value in node.value:
                 if key.id == "scalar":
-                    lines[path + (key.value,)] = key.start_mark.line + 1
-                    rest.append((path + (key.value,), value))
+                    place = path + (construct(key),)
+                    lines[place] = key.start_mark.line + 1
+                    rest.append((place, value))
         elif node.id == "sequence":
             rest += [(path + (number,), item) for number, item in enumerate(node.value)]
     return lines

@@ -216,10 +216,14 @@ def _ran(manager: Manager, loaded: UnitState) -> bool:
     """True for a one-shot service that is inactive because it has nothing more to do."""
     if loaded.active != "inactive" or not loaded.name.endswith(".service"):
         return False
-    if manager.property(loaded.path, "Service", "Type", "s") != b"oneshot":
-        return False
-    tried = manager.property(loaded.path, "Unit", "ConditionTimestampMonotonic", "t")
-    return bool(tried)
+    wanted = (
+        ("Service", "Type", "s", b"oneshot"),
+        ("Service", "RemainAfterExit", "b", False),
+    )
+    for interface, name, signature, value in wanted:
+        if manager.property(loaded.path, interface, name, signature) != value:
+            return False
+    return bool(manager.property(loaded.path, "Unit", "ConditionTimestampMonotonic", "t"))
 
 
 def _tree_unit_files(root: str, patterns: Iterable[str]) -> Dict[str, str]:

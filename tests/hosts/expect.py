@@ -9,10 +9,22 @@ from typing import Any
 from host import Host
 
 MODULAR_DAEMONS = tuple(
-    f"virt{name}d" for name in ("qemu", "network", "storage", "nodedev", "secret", "interface", "nwfilter", "proxy")
+    f"virt{name}d"
+    for name in (
+        "qemu",
+        "network",
+        "storage",
+        "nodedev",
+        "secret",
+        "interface",
+        "nwfilter",
+        "proxy",
+    )
 )
 DRIVER_DAEMONS = MODULAR_DAEMONS[:-1]
-SHARED_SOCKETS = tuple(f"{name}{kind}.socket" for name in ("virtlogd", "virtlockd") for kind in ("", "-admin"))
+SHARED_SOCKETS = tuple(
+    f"{name}{kind}.socket" for name in ("virtlogd", "virtlockd") for kind in ("", "-admin")
+)
 
 MODE_OF = {"el9": "monolithic", "el10": "modular"}
 OTHER = {"monolithic": "modular", "modular": "monolithic"}
@@ -42,7 +54,9 @@ def belongs(unit: str, mode: str) -> bool:
     return unit.startswith("libvirtd") == (mode == "monolithic")
 
 
-def mode_is(host: Host, mode: str, drivers: tuple[str, ...] = DRIVER_DAEMONS, tls: bool = False) -> None:
+def mode_is(
+    host: Host, mode: str, drivers: tuple[str, ...] = DRIVER_DAEMONS, tls: bool = False
+) -> None:
     """Exactly one mode is enabled, listening and answering; the other is disabled, masked and inactive."""
     units = all_units(host)
     for socket in (*wanted_sockets(mode, drivers), "virtlogd.socket", "virtlockd.socket"):
@@ -64,11 +78,18 @@ def mode_is(host: Host, mode: str, drivers: tuple[str, ...] = DRIVER_DAEMONS, tl
         for daemon in MODULAR_DAEMONS[:-1]:
             if daemon not in drivers:
                 for unit in (*sockets(daemon), f"{daemon}.service"):
-                    assert (units[unit].file_state, units[unit].active) == ("disabled", "inactive"), unit
+                    assert (units[unit].file_state, units[unit].active) == (
+                        "disabled",
+                        "inactive",
+                    ), unit
     listening = host.run(["ss", "-xlH"]).stdout
     for path in ("virtlogd-sock", "virtlockd-sock", "libvirt-sock"):
         assert f"/run/libvirt/{path} " in listening, path
-    ports = [line for line in host.run(["ss", "-tlnH"]).stdout.splitlines() if ":16509 " in line or ":16514 " in line]
+    ports = [
+        line
+        for line in host.run(["ss", "-tlnH"]).stdout.splitlines()
+        if ":16509 " in line or ":16514 " in line
+    ]
     assert bool(ports) == tls, ports
     answers(host, mode)
 
@@ -116,11 +137,14 @@ def calls_during(host: Host, command: list[str]) -> tuple[int, list[str]]:
         echo $status
     """
     status = int(host.sh(script).stdout.split()[-1])
-    messages = [json.loads(line) for line in host.read("/tmp/bus").splitlines() if line.startswith("{")]
+    messages = [
+        json.loads(line) for line in host.read("/tmp/bus").splitlines() if line.startswith("{")
+    ]
     methods = [
         message["member"]
         for message in messages
-        if message["type"] == "method_call" and message.get("destination") == "org.freedesktop.systemd1"
+        if message["type"] == "method_call"
+        and message.get("destination") == "org.freedesktop.systemd1"
     ]
     return status, methods
 

@@ -16,14 +16,23 @@ BAD: list[tuple[Any, list[str]]] = [
     ("yes please", ["kvmhost", "yes please", "a mapping"]),
     ([], ["kvmhost", "a list", "a mapping"]),
     ({"libvirt": "modular"}, ["kvmhost.libvirt", "modular", "a mapping"]),
-    ({"libvirt": {"mode": "modlar"}}, ["kvmhost.libvirt.mode", "modlar", "auto, modular, monolithic"]),
-    ({"libvirt": {"drivers": ["kemu"]}}, ["kvmhost.libvirt.drivers[0]", "kemu", "did you mean 'qemu'"]),
+    (
+        {"libvirt": {"mode": "modlar"}},
+        ["kvmhost.libvirt.mode", "modlar", "auto, modular, monolithic"],
+    ),
+    (
+        {"libvirt": {"drivers": ["kemu"]}},
+        ["kvmhost.libvirt.drivers[0]", "kemu", "did you mean 'qemu'"],
+    ),
     ({"libvirt": {"drivers": []}}, ["kvmhost.libvirt.drivers", "a list of at least 1"]),
     ({"libvirt": {"autostart": "yes"}}, ["kvmhost.libvirt.autostart", "yes", "true or false"]),
     ({"libvrt": {}}, ["kvmhost.libvrt", "did you mean 'libvirt'"]),
     ({"tuned": {"profil": "x"}}, ["kvmhost.tuned.profil", "did you mean 'profile'"]),
     ({"tuned": {"profile": "../etc"}}, ["kvmhost.tuned.profile", "../etc", "virtual-host"]),
-    ({"tuned": {"profile": "virtual-hots"}}, ["kvmhost.tuned.profile", "virtual-hots", "did you mean 'virtual-host'"]),
+    (
+        {"tuned": {"profile": "virtual-hots"}},
+        ["kvmhost.tuned.profile", "virtual-hots", "did you mean 'virtual-host'"],
+    ),
     ({"units": "cockpit.socket"}, ["kvmhost.units", "cockpit.socket", "a list"]),
     ({"units": ["a/b.service"]}, ["kvmhost.units[0]", "a/b.service", "suffix"]),
     ({"units": ["../x.service"]}, ["kvmhost.units[0]", "../x.service"]),
@@ -38,7 +47,10 @@ BAD: list[tuple[Any, list[str]]] = [
     ({"timeout": -5}, ["kvmhost.timeout", "-5"]),
     ({"timeout": 10**9}, ["kvmhost.timeout", "1000000000"]),
     ({"timeout": "120"}, ["kvmhost.timeout", '"120"', "a whole number"]),
-    ({"timeout": 1.5, "unit": []}, ["kvmhost.timeout", "1.5", "kvmhost.unit", "did you mean 'units'"]),
+    (
+        {"timeout": 1.5, "unit": []},
+        ["kvmhost.timeout", "1.5", "kvmhost.unit", "did you mean 'units'"],
+    ),
     (
         {"units": ["no-such.service"], "tuned": {"profile": "nope"}},
         ["kvmhost.units[0]", "kvmhost.tuned.profile", "nope"],
@@ -58,12 +70,18 @@ BAD_FILES = [
 
 def everything(host: Host) -> str:
     """All that systemd knows of units, on disk and in memory; not what comes and goes by itself."""
-    host.run(["systemctl", "stop", "systemd-hostnamed.service", "systemd-timedated.service"], check=False)
+    host.run(
+        ["systemctl", "stop", "systemd-hostnamed.service", "systemd-timedated.service"], check=False
+    )
     files = host.run(["systemctl", "list-unit-files", "--no-legend", "--no-pager"]).stdout
-    units = host.run(["systemctl", "list-units", "--all", "--no-legend", "--plain", "--no-pager"]).stdout
+    units = host.run(
+        ["systemctl", "list-units", "--all", "--no-legend", "--plain", "--no-pager"]
+    ).stdout
     links = host.sh("find /etc/systemd/system -type l -printf '%p %l\\n' | sort").stdout
     profile = host.sh("cat /etc/tuned/active_profile /etc/tuned/profile_mode || true").stdout
-    kept = [line for line in units.splitlines() if not line.startswith(("run-", "session-", "user"))]
+    kept = [
+        line for line in units.splitlines() if not line.startswith(("run-", "session-", "user"))
+    ]
     return "\n".join([files, *kept, links, profile])
 
 
@@ -86,7 +104,11 @@ def test_bad_input_changes_nothing(system: str) -> None:
             assert done.returncode == 1, (text, done.stdout)
             for word in ["/root/bad.yaml", *words]:
                 assert word in done.stderr, (text, done.stderr)
-        for command in ("cp /bin/true /root/bad.yaml", "rm -f /root/bad.yaml", "mkdir /root/bad.yaml"):
+        for command in (
+            "cp /bin/true /root/bad.yaml",
+            "rm -f /root/bad.yaml",
+            "mkdir /root/bad.yaml",
+        ):
             host.sh(command)
             done = host.run(["kvmhost", "apply", "/root/bad.yaml"], check=False)
             assert done.returncode == 1
@@ -100,7 +122,10 @@ def test_a_file_that_may_not_be_read(system: str) -> None:
     with Host(system) as host:
         host.boot()
         host.write("/tmp/secret.yaml", expect.user_data({}), mode=0o600)
-        done = host.run(["setpriv", "--reuid=65534", "--clear-groups", "kvmhost", "plan", "/tmp/secret.yaml"], check=False)
+        done = host.run(
+            ["setpriv", "--reuid=65534", "--clear-groups", "kvmhost", "plan", "/tmp/secret.yaml"],
+            check=False,
+        )
         assert done.returncode == 1
         assert "/tmp/secret.yaml: can't be read: Permission denied" in done.stderr
 
@@ -130,6 +155,11 @@ def test_an_invalid_section_at_first_boot_changes_nothing_and_the_boot_goes_on(s
         assert report["result"] == "failed"
         assert len(report["errors"]) == 2
         log = host.read("/var/log/cloud-init.log")
-        for word in ("kvmhost.libvirt.mode", "modlar", "auto, modular, monolithic", "kvmhost.timeout"):
+        for word in (
+            "kvmhost.libvirt.mode",
+            "modlar",
+            "auto, modular, monolithic",
+            "kvmhost.timeout",
+        ):
             assert word in log
         assert "modules-final/config-final_message" in log or "config-final-message" in log

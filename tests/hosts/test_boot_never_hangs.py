@@ -46,7 +46,9 @@ def test_units_that_wait_for_cloud_init_are_queued(system: str) -> None:
 def test_a_job_that_never_ends_costs_the_timeout_at_most(system: str) -> None:
     hangs = "[Service]\nType=oneshot\nExecStart=sleep infinity\nTimeoutStartSec=infinity\n[Install]\nWantedBy=multi-user.target\n"
     section = {"units": ["hangs.service"], "timeout": 4}
-    with Host(system, user_data=expect.user_data(section), files={f"{DIR}/hangs.service": hangs}) as host:
+    with Host(
+        system, user_data=expect.user_data(section), files={f"{DIR}/hangs.service": hangs}
+    ) as host:
         started = time.monotonic()
         host.boot()
         assert time.monotonic() - started < 45

@@ -27,8 +27,12 @@ FILES = {
     f"{DIR}/fails.service": installable("Type=oneshot\nExecStart=sh -c 'exit 7'"),
     f"{DIR}/unbound.socket": "[Socket]\nListenStream=/proc/none/here\n[Install]\nWantedBy=sockets.target\n",
     f"{DIR}/unbound.service": "[Service]\nExecStart=sleep infinity\n",
-    f"{DIR}/lacks.service": installable("ExecStart=sleep infinity", "Requires=no-such.service\nAfter=no-such.service"),
-    f"{DIR}/hangs.service": installable("Type=oneshot\nExecStart=sleep infinity\nTimeoutStartSec=infinity"),
+    f"{DIR}/lacks.service": installable(
+        "ExecStart=sleep infinity", "Requires=no-such.service\nAfter=no-such.service"
+    ),
+    f"{DIR}/hangs.service": installable(
+        "Type=oneshot\nExecStart=sleep infinity\nTimeoutStartSec=infinity"
+    ),
     f"{DIR}/reexec.service": installable("Type=oneshot\nExecStart=systemctl daemon-reexec"),
 }
 
@@ -45,11 +49,19 @@ class Fault(NamedTuple):
 FAULTS = {
     "a service's program fails": Fault(
         {"units": ["fails.service"]},
-        ["start fails.service: job result failed", "exit status 7", "journalctl -u fails.service -b"],
+        [
+            "start fails.service: job result failed",
+            "exit status 7",
+            "journalctl -u fails.service -b",
+        ],
     ),
     "a required daemon's program fails": Fault(
         {"libvirt": {"mode": "monolithic"}},
-        ["start libvirtd.service: job result failed", "exit status 1", "journalctl -u libvirtd.service -b"],
+        [
+            "start libvirtd.service: job result failed",
+            "exit status 1",
+            "journalctl -u libvirtd.service -b",
+        ],
         f"mkdir -p {DIR}/libvirtd.service.d; printf '[Service]\\nExecStart=\\nExecStart=false\\nRestart=no\\n'"
         f" >{DIR}/libvirtd.service.d/bad.conf; systemctl daemon-reload",
         f"rm -r {DIR}/libvirtd.service.d; systemctl daemon-reload",
@@ -65,7 +77,9 @@ FAULTS = {
         f" >{DIR}/virtsecretd.socket.d/bad.conf; systemctl daemon-reload",
         f"rm -r {DIR}/virtsecretd.socket.d; systemctl daemon-reload",
     ),
-    "a unit lacks what it requires": Fault({"units": ["lacks.service"]}, ["lacks.service", "no-such.service"]),
+    "a unit lacks what it requires": Fault(
+        {"units": ["lacks.service"]}, ["lacks.service", "no-such.service"]
+    ),
     "a required unit is masked in /run": Fault(
         {"libvirt": {"mode": "modular"}},
         ["virtnodedevd.socket is masked in /run", "systemctl unmask --runtime virtnodedevd.socket"],
@@ -80,10 +94,17 @@ FAULTS = {
     ),
     "a start hangs": Fault(
         {"units": ["hangs.service"], "timeout": 3},
-        ["start hangs.service: job result timeout", "3 s of kvmhost.timeout", "journalctl -u hangs.service -b"],
+        [
+            "start hangs.service: job result timeout",
+            "3 s of kvmhost.timeout",
+            "journalctl -u hangs.service -b",
+        ],
     ),
     "/etc is read-only": Fault(
-        {}, ["Read-only file system"], "mount --bind /etc /etc; mount -o remount,bind,ro /etc", "umount /etc"
+        {},
+        ["Read-only file system"],
+        "mount --bind /etc /etc; mount -o remount,bind,ro /etc",
+        "umount /etc",
     ),
     "a unit file of the administrator's stands where a mask must": Fault(
         {"libvirt": {"mode": "modular"}},
@@ -93,7 +114,11 @@ FAULTS = {
     ),
     "tuned is not installed": Fault(
         {},
-        ["kvmhost.tuned: tuned.service is not installed", "install tuned", "kvmhost.tuned.enabled: false"],
+        [
+            "kvmhost.tuned: tuned.service is not installed",
+            "install tuned",
+            "kvmhost.tuned.enabled: false",
+        ],
         "systemctl stop tuned; rm -f /etc/systemd/system/multi-user.target.wants/tuned.service;"
         " f=$(readlink -f /usr/lib/systemd/system/tuned.service); mv $f /root/tuned.service; systemctl daemon-reload",
     ),
@@ -109,8 +134,12 @@ FAULTS = {
         ["kvmhost.tuned.profile", "broken"],
         "mkdir -p /etc/tuned/broken; printf '[main]\\ninclude=no-such-profile\\n' >/etc/tuned/broken/tuned.conf",
     ),
-    "the profile is missing": Fault({"tuned": {"profile": "vanished"}}, ["no profile 'vanished'", "virtual-host"]),
-    "certificates are missing": Fault({"libvirt": {"tls": True}}, ["/etc/pki/CA/cacert.pem", "kvmhost.libvirt.tls"]),
+    "the profile is missing": Fault(
+        {"tuned": {"profile": "vanished"}}, ["no profile 'vanished'", "virtual-host"]
+    ),
+    "certificates are missing": Fault(
+        {"libvirt": {"tls": True}}, ["/etc/pki/CA/cacert.pem", "kvmhost.libvirt.tls"]
+    ),
 }
 
 
@@ -122,7 +151,9 @@ def test_a_failed_run_leaves_the_host_as_it_was(system: str, name: str) -> None:
     with Host(system, files={**FILES, **extra}) as host:
         # The mode to come is the one that is off: every kind of change is under way when the fault strikes.
         mode = fault.section.get("libvirt", {}).get("mode") or expect.MODE_OF[system]
-        start = test_switching.start_states(mode)["libvirtd-runs" if mode == "modular" else "modular-runs"]
+        start = test_switching.start_states(mode)[
+            "libvirtd-runs" if mode == "modular" else "modular-runs"
+        ]
         host.chroot(["bash", "-euc", start])
         host.boot()
         host.sh(fault.break_)
@@ -154,13 +185,18 @@ def test_systemd_may_execute_itself_again_in_the_middle(system: str) -> None:
     with Host(system, files=FILES) as host:
         host.boot()
         for mode in ("modular", "monolithic"):
-            host.write("/root/section.yaml", expect.user_data({"libvirt": {"mode": mode}, "units": ["reexec.service"]}))
+            host.write(
+                "/root/section.yaml",
+                expect.user_data({"libvirt": {"mode": mode}, "units": ["reexec.service"]}),
+            )
             done = host.run(["kvmhost", "apply", "/root/section.yaml"], check=False)
             assert done.returncode == 0, done.stderr
             assert host.report()["result"] == "ok"
             expect.mode_is(host, mode)
         # And while it does so all the time.
-        host.sh("(while sleep 0.3; do systemctl daemon-reexec; done) >/dev/null 2>&1 & echo $! >/run/loop")
+        host.sh(
+            "(while sleep 0.3; do systemctl daemon-reexec; done) >/dev/null 2>&1 & echo $! >/run/loop"
+        )
         try:
             test_switching.run(host, "modular")
             test_switching.run(host, "monolithic")
@@ -212,7 +248,9 @@ def test_without_an_answer_the_result_is_clear_and_in_time(system: str) -> None:
             fails_in_time("systemd did not do what it was asked")
         finally:
             os.kill(host.leader, signal.SIGCONT)
-        host.sh("systemctl stop dbus.socket dbus.service 2>/dev/null || true; rm -f /run/dbus/system_bus_socket")
+        host.sh(
+            "systemctl stop dbus.socket dbus.service 2>/dev/null || true; rm -f /run/dbus/system_bus_socket"
+        )
         fails_in_time("the system bus (/run/dbus/system_bus_socket): No such file or directory")
         host.sh("python3 /root/bus.py >/dev/null 2>&1 & sleep 0.5")
         fails_in_time("the system bus (/run/dbus/system_bus_socket): did not answer within 3 s")
@@ -239,7 +277,9 @@ def test_the_bus_dies_in_the_middle(system: str) -> None:
         host.boot()
         test_switching.run(host, expect.OTHER[mode])
         links = host.sh("find /etc/systemd/system -type l -printf '%p %l\\n' | sort").stdout
-        host.write("/root/section.yaml", expect.user_data({"units": ["kills-bus.service"], "timeout": 20}))
+        host.write(
+            "/root/section.yaml", expect.user_data({"units": ["kills-bus.service"], "timeout": 20})
+        )
         done = host.run(["kvmhost", "apply", "/root/section.yaml"], check=False, timeout=90)
         assert done.returncode == 1, done.stdout
         assert "Traceback" not in done.stderr
@@ -301,7 +341,9 @@ def test_two_runs_at_the_same_time_take_turns(system: str) -> None:
         expect.mode_is(host, expect.MODE_OF[system])
         # One that finds another at work for longer than its timeout says so.
         host.write("/root/section.yaml", expect.user_data({"timeout": 1}))
-        done = host.run(["flock", "/run/kvmhost/lock", "kvmhost", "apply", "/root/section.yaml"], check=False)
+        done = host.run(
+            ["flock", "/run/kvmhost/lock", "kvmhost", "apply", "/root/section.yaml"], check=False
+        )
         assert done.returncode == 1
         assert "another kvmhost run is at work" in done.stderr
 

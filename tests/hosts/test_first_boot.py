@@ -46,8 +46,16 @@ def test_the_chosen_mode_survives_a_reboot_and_the_module_does_not_run_again(sys
     with Host(system, user_data=expect.user_data({})) as host:
         if system == "el9":
             # EL 9's preset state: the mode that is not wanted is the one that is enabled.
-            assert host.chroot(["systemctl", "is-enabled", "virtqemud.service"]).stdout.strip() == "enabled"
-            assert host.chroot(["systemctl", "is-enabled", "libvirtd.service"], check=False).stdout.strip() != "enabled"
+            assert (
+                host.chroot(["systemctl", "is-enabled", "virtqemud.service"]).stdout.strip()
+                == "enabled"
+            )
+            assert (
+                host.chroot(
+                    ["systemctl", "is-enabled", "libvirtd.service"], check=False
+                ).stdout.strip()
+                != "enabled"
+            )
         host.boot()
         expect.mode_is(host, expect.MODE_OF[system])
         host.reboot()
@@ -78,12 +86,16 @@ def test_one_driver_is_exactly_that_driver(system: str) -> None:
 
 @on_both
 @pytest.mark.parametrize("autostart", [True, False])
-def test_autostart_enables_the_drivers_services_and_starts_none(system: str, autostart: bool) -> None:
+def test_autostart_enables_the_drivers_services_and_starts_none(
+    system: str, autostart: bool
+) -> None:
     section = {"libvirt": {"mode": "modular", "autostart": autostart}}
     with Host(system, user_data=expect.user_data(section)) as host:
         host.boot()
         units = host.units(*(f"{daemon}.service" for daemon in expect.DRIVER_DAEMONS))
-        assert {state.file_state for state in units.values()} == {"enabled" if autostart else "disabled"}
+        assert {state.file_state for state in units.values()} == {
+            "enabled" if autostart else "disabled"
+        }
         expect.mode_is(host, "modular")
 
 
@@ -95,13 +107,17 @@ def test_tuned_can_be_left_alone(system: str) -> None:
         report = host.report()
         assert (report["result"], report["tuned"]) == ("ok", {})
         assert not expect.active(host, "tuned.service")
-        assert host.run(["systemctl", "is-enabled", "tuned"], check=False).stdout.strip() == "disabled"
+        assert (
+            host.run(["systemctl", "is-enabled", "tuned"], check=False).stdout.strip() == "disabled"
+        )
 
 
 @on_both
 @pytest.mark.parametrize("enabled", [True, False], ids=["tuned-runs-already", "tuned-is-off"])
 @pytest.mark.parametrize(("asked", "found"), [("balanced", "balanced"), (None, "virtual-guest")])
-def test_tuned_gets_the_profile_that_is_asked_for(system: str, enabled: bool, asked: str | None, found: str) -> None:
+def test_tuned_gets_the_profile_that_is_asked_for(
+    system: str, enabled: bool, asked: str | None, found: str
+) -> None:
     with Host(system, user_data=expect.user_data({"tuned": {"profile": asked}})) as host:
         if not enabled:
             host.chroot(["systemctl", "disable", "tuned.service"])
@@ -129,9 +145,13 @@ def test_further_units_are_enabled_and_started(system: str) -> None:
         assert host.report()["result"] == "ok", host.report()
         for unit in ("extra.socket", "fixed.service", "each@one.service"):
             assert expect.active(host, unit), unit
-        shown = host.run(["systemctl", "show", "-p", "ExecMainExitTimestampMonotonic", "once.service"]).stdout
+        shown = host.run(
+            ["systemctl", "show", "-p", "ExecMainExitTimestampMonotonic", "once.service"]
+        ).stdout
         assert shown.strip() != "ExecMainExitTimestampMonotonic=0"
-        assert host.run(["systemctl", "is-enabled", "extra.socket", "once.service", "each@one.service"])
+        assert host.run(
+            ["systemctl", "is-enabled", "extra.socket", "once.service", "each@one.service"]
+        )
         done = host.run(["kvmhost", "apply"])
         assert host.report()["changed"] == [], done.stdout
 
@@ -167,13 +187,18 @@ def test_a_guest_runs_under_the_chosen_daemons(system: str) -> None:
         host.write("/root/tiny.xml", domain)
         host.run(["virsh", "define", "/root/tiny.xml"])
         host.run(["virsh", "start", "tiny"])
-        assert host.run(["virsh", "-c", "qemu:///system", "list", "--name"]).stdout.split() == ["tiny"]
+        assert host.run(["virsh", "-c", "qemu:///system", "list", "--name"]).stdout.split() == [
+            "tiny"
+        ]
         expect.mode_is(host, expect.MODE_OF[system])
 
 
 @on_both
 def test_without_a_section_nothing_happens(system: str) -> None:
-    with Host(system, user_data="#cloud-config\nhostname: plain\n") as plain, Host(system, install=False) as bare:
+    with (
+        Host(system, user_data="#cloud-config\nhostname: plain\n") as plain,
+        Host(system, install=False) as bare,
+    ):
         plain.boot()
         bare.boot()
         assert plain.units("*") == bare.units("*")
@@ -186,13 +211,21 @@ def test_without_a_section_nothing_happens(system: str) -> None:
 
 @on_both
 def test_plan_shows_what_apply_then_does(system: str) -> None:
-    for section in ({}, {"libvirt": {"mode": "modular", "drivers": ["qemu"]}}, {"tuned": {"profile": "balanced"}}):
+    for section in (
+        {},
+        {"libvirt": {"mode": "modular", "drivers": ["qemu"]}},
+        {"tuned": {"profile": "balanced"}},
+    ):
         with Host(system, files={"/root/section.yaml": expect.user_data(section)}) as host:
             host.boot()
             before = host.units("*")
-            planned = json.loads(host.run(["kvmhost", "plan", "--json", "/root/section.yaml"]).stdout)
+            planned = json.loads(
+                host.run(["kvmhost", "plan", "--json", "/root/section.yaml"]).stdout
+            )
             assert host.units("*") == before
-            applied = json.loads(host.run(["kvmhost", "apply", "--json", "/root/section.yaml"]).stdout)
+            applied = json.loads(
+                host.run(["kvmhost", "apply", "--json", "/root/section.yaml"]).stdout
+            )
             assert planned["result"] == "planned"
             assert applied["result"] == "ok"
             assert planned["changed"] == applied["changed"] != []

@@ -53,7 +53,9 @@ def start_states(wanted: str) -> dict[str, str]:
 def shared_daemons(host: Host) -> str:
     """Which virtlogd and virtlockd run since when: the same text, the same processes and sockets."""
     properties = "Id,MainPID,ActiveEnterTimestampMonotonic,ActiveState"
-    units = [f"{name}.{kind}" for name in ("virtlogd", "virtlockd") for kind in ("service", "socket")]
+    units = [
+        f"{name}.{kind}" for name in ("virtlogd", "virtlockd") for kind in ("service", "socket")
+    ]
     return host.run(["systemctl", "show", "-p", properties, *units]).stdout
 
 
@@ -61,7 +63,10 @@ def run(host: Host, mode: str, **more: object) -> dict[str, object]:
     host.write("/root/section.yaml", expect.user_data({"libvirt": {"mode": mode, **more}}))
     done = host.run(["kvmhost", "apply", "--json", "/root/section.yaml"], check=False)
     report: dict[str, object] = json.loads(done.stdout)
-    assert (done.returncode, report["result"]) == (0, "ok"), (report, host.run(["journalctl", "-b", "-n", "60"]).stdout)
+    assert (done.returncode, report["result"]) == (0, "ok"), (
+        report,
+        host.run(["journalctl", "-b", "-n", "60"]).stdout,
+    )
     return report
 
 

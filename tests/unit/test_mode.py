@@ -265,7 +265,11 @@ class TestTable:
 
 
 def pick(
-    name: str, tmp_path: Path, here: str = "both", enabled: Tuple[str, ...] = (), asked: str = "auto"
+    name: str,
+    tmp_path: Path,
+    here: str = "both",
+    enabled: Tuple[str, ...] = (),
+    asked: str = "auto",
 ) -> Choice:
     return choose(asked, system_of(OS_RELEASE[name], tmp_path), DRIVERS, INSTALLED[here], enabled)
 

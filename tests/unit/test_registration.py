@@ -10,13 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import cloud_init
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis_jsonschema import from_schema
 
+import cloud_init
 from cc_kvmhost import config, registration
 from cc_kvmhost.errors import KvmhostError
 

@@ -18,9 +18,10 @@ EXTRA = ("cockpit.socket", "podman.socket", "NetworkManager.service")
 
 #: Modular daemons that EL ships (not virtchd, virtlxcd and the like).
 EL_DAEMONS = tuple(libvirt.daemon(driver) for driver in libvirt.DRIVERS) + (libvirt.PROXYD,)
-EL_MODULAR = tuple(
-    unit for each in EL_DAEMONS for unit in each.sockets + (each.service,)
-) + (libvirt.PROXYD.tcp, libvirt.PROXYD.tls)
+EL_MODULAR = tuple(unit for each in EL_DAEMONS for unit in each.sockets + (each.service,)) + (
+    libvirt.PROXYD.tcp,
+    libvirt.PROXYD.tls,
+)
 MONOLITHIC = libvirt.mode_units(libvirt.MONOLITHIC)
 
 #: EL 9's preset for a fresh machine.
@@ -59,7 +60,7 @@ def host(units: Dict[str, Unit], **changes: Any) -> Host:
         guests=(),
         profiles=("balanced", "throughput-performance", "virtual-guest", "virtual-host"),
         profile=tuned.Profile("virtual-guest", False),
-        tls={},
+        tls={"modular": (), "monolithic": ()},
     )
     return base._replace(**changes)
 

@@ -1,0 +1,484 @@
+"""The plan: tables over hand-made hosts."""
+
+from typing import Any, Dict, Iterable, List, Set, Tuple
+
+import model_hosts as hosts
+import pytest
+from model_hosts import config, everything, host, installed, with_units
+
+from cc_kvmhost import libvirt, plan, tuned
+from cc_kvmhost.errors import KvmhostError
+from cc_kvmhost.host import Host, Unit
+from cc_kvmhost.plan import Plan
+
+MODULAR: Dict[str, Any] = {"libvirt": {"mode": "modular"}}
+MONOLITHIC: Dict[str, Any] = {"libvirt": {"mode": "monolithic"}}
+DRIVER_SOCKETS = {
+    socket for each in hosts.EL_DAEMONS if each.name != "virtproxyd" for socket in each.sockets
+}
+DRIVER_SERVICES = {each.service for each in hosts.EL_DAEMONS if each.name != "virtproxyd"}
+PROXY = set(libvirt.PROXYD.sockets)
+LIBVIRTD_SOCKETS = set(libvirt.LIBVIRTD.sockets)
+SHARED = set(hosts.SHARED_SOCKETS)
+
+
+def make(section: Dict[str, Any], here: Host, force: bool = False) -> Plan:
+    return plan.make(config(**section), here, force)
+
+
+def problems_of(section: Dict[str, Any], here: Host, force: bool = False) -> Tuple[str, ...]:
+    with pytest.raises(KvmhostError) as caught:
+        make(section, here, force)
+    return caught.value.problems
+
+
+def of(changed: Iterable[str], verb: str) -> Set[str]:
+    """The units that a plan does this to."""
+    pairs = [hosts.split(change) for change in changed]
+    return {unit for each, unit in pairs if each == verb}
+
+
+def done(section: Dict[str, Any], here: Host) -> Host:
+    """The host after a run."""
+    return hosts.applied(make(section, here), here)
+
+
+def broken(names: Iterable[str], units: Dict[str, Unit], **changes: Any) -> Host:
+    return host(with_units(units, names, **changes))
+
+
+class TestFreshHosts:
+    def test_el10_is_modular(self) -> None:
+        chosen = make({}, hosts.fresh_el10())
+        assert chosen.mode == "modular"
+        on = DRIVER_SOCKETS | PROXY | SHARED
+        assert of(chosen.changed, "start") == on | {tuned.SERVICE}
+        enabled = set(hosts.PRESET)
+        assert of(chosen.changed, "enable") == (on | DRIVER_SERVICES) - enabled
+        assert of(chosen.changed, "mask") == set(hosts.MONOLITHIC)
+        assert chosen.stop == () and chosen.unmask == () and chosen.disable == ()
+        assert chosen.profile == "virtual-host"
+
+    def test_el9_is_monolithic(self) -> None:
+        chosen = make({}, hosts.fresh_el9())
+        assert chosen.mode == "monolithic"
+        on = LIBVIRTD_SOCKETS | SHARED | {"libvirtd.service"}
+        assert of(chosen.changed, "start") == on | {tuned.SERVICE}
+        assert of(chosen.changed, "enable") == on - set(hosts.PRESET)
+        assert of(chosen.changed, "mask") == set(hosts.EL_MODULAR)
+        assert set(chosen.disable) == set(hosts.PRESET) & set(hosts.EL_MODULAR)
+        # Also= of virtqemud.service takes the sockets of virtlogd along.
+        assert set(chosen.keep_enabled) == {"virtlogd.socket", tuned.SERVICE}
+
+    def test_only_what_is_installed(self) -> None:
+        sockets = [f"{name}.socket" for name in ("virtqemud", "virtnetworkd", "virtstoraged")]
+        sockets += ["virtnodedevd.socket", "virtsecretd.socket", "virtlogd.socket"]
+        sockets += ["virtlockd.socket"]
+        chosen = make({}, host(installed(*sockets, tuned.SERVICE)))
+        assert set(chosen.wishes) == {*sockets, tuned.SERVICE}
+
+    def test_in_a_tree_nothing_is_started(self) -> None:
+        here = hosts.fresh_el9()._replace(running=False)
+        here = here._replace(units={n: u._replace(load="") for n, u in here.units.items()})
+        chosen = make({}, here)
+        assert chosen.start == chosen.stop == chosen.reset == ()
+        assert not chosen.stale
+        assert chosen.enable == make({}, hosts.fresh_el9()).enable
+        assert chosen.mask == make({}, hosts.fresh_el9()).mask
+
+
+class TestSwitch:
+    """From one mode to the other, on a host where a run has set up the first."""
+
+    @pytest.mark.parametrize("first, then", [(MODULAR, MONOLITHIC), (MONOLITHIC, MODULAR)])
+    def test_everything_of_the_other_mode_goes(
+        self, first: Dict[str, Any], then: Dict[str, Any]
+    ) -> None:
+        before = done(first, host(everything()))
+        running = {n for n, u in before.units.items() if u.active == "active"}
+        chosen = make(then, before)
+        leaving = set(libvirt.mode_units(first["libvirt"]["mode"])) & set(before.units)
+        assert set(chosen.mask) == leaving
+        assert set(chosen.stop) == leaving & running
+        coming = set(libvirt.mode_units(then["libvirt"]["mode"])) & set(before.units)
+        assert set(chosen.unmask) == coming
+        after = hosts.applied(chosen, before)
+        assert {after.units[n].file_state for n in leaving} == {"masked"}
+        assert {after.units[n].active for n in leaving} == {"inactive"}
+
+    @pytest.mark.parametrize("section", [MODULAR, MONOLITHIC])
+    @pytest.mark.parametrize("active", ["active", "activating", "reloading", "refreshing"])
+    def test_whatever_runs_there_is_stopped(self, active: str, section: Dict[str, Any]) -> None:
+        rest = libvirt.other(section["libvirt"]["mode"])
+        for unit in set(libvirt.mode_units(rest)) & set(everything()):
+            assert unit in make(section, broken([unit], everything(), active=active)).stop
+
+    @pytest.mark.parametrize("section", [MODULAR, MONOLITHIC])
+    def test_what_failed_there_is_reset(self, section: Dict[str, Any]) -> None:
+        rest = libvirt.other(section["libvirt"]["mode"])
+        for unit in set(libvirt.mode_units(rest)) & set(everything()):
+            chosen = make(section, broken([unit], everything(), active="failed"))
+            assert chosen.reset == (unit,) and unit not in chosen.stop
+
+    def test_masks_come_after_enabling_and_disabling_before(self) -> None:
+        verbs = [verb for verb, _ in make({}, hosts.fresh_el9()).unit_file_changes]
+        assert verbs == ["disable", "enable", "mask"]
+        switch = make(MODULAR, done(MONOLITHIC, host(everything())))
+        verbs = [verb for verb, _ in switch.unit_file_changes]
+        assert verbs == ["unmask", "disable", "enable", "mask"]
+
+    def test_enabled_until_reboot(self) -> None:
+        chosen = make(
+            MODULAR, broken(["libvirtd.socket"], everything(), file_state="enabled-runtime")
+        )
+        assert chosen.disable_runtime == ("libvirtd.socket",)
+        assert "disable libvirtd.socket" in chosen.changed
+        chosen = make(
+            MODULAR, broken(["virtqemud.socket"], everything(), file_state="enabled-runtime")
+        )
+        assert "virtqemud.socket" in chosen.enable
+
+
+class TestShared:
+    """virtlogd and virtlockd hold the guests' consoles and locks."""
+
+    @pytest.mark.parametrize("section", [{}, MODULAR, MONOLITHIC])
+    @pytest.mark.parametrize("active", ["active", "inactive", "failed"])
+    def test_services_are_never_touched(self, active: str, section: Dict[str, Any]) -> None:
+        units = with_units(everything(), hosts.SHARED_SERVICES, active=active)
+        for before in (host(units), done(MODULAR, host(units)), done(MONOLITHIC, host(units))):
+            chosen = make(section, before)
+            named = {hosts.split(change)[1] for change in chosen.changed}
+            assert not named & set(hosts.SHARED_SERVICES)
+            assert not set(chosen.keep_enabled + chosen.reset) & set(hosts.SHARED_SERVICES)
+            assert not set(chosen.stop) & SHARED
+
+    def test_admin_sockets_wait_for_a_boot_while_the_service_runs(self) -> None:
+        units = with_units(everything(), ["virtlogd.service"], active="active")
+        chosen = make({}, host(units))
+        assert "virtlogd-admin.socket" in chosen.enable
+        assert "virtlogd-admin.socket" not in chosen.start
+        assert "virtlockd-admin.socket" in chosen.start
+
+    def test_masked_ones_are_unmasked(self) -> None:
+        here = broken(["virtlogd.socket"], everything(), file_state="masked", load="masked")
+        chosen = make({}, here)
+        assert "virtlogd.socket" in chosen.unmask and "virtlogd.socket" in chosen.enable
+
+
+class TestDrivers:
+    def test_exactly_these(self) -> None:
+        chosen = make({"libvirt": {"mode": "modular", "drivers": ["qemu"]}}, hosts.fresh_el10())
+        qemu = set(libvirt.daemon("qemu").sockets)
+        assert of(chosen.changed, "start") == qemu | PROXY | SHARED | {tuned.SERVICE}
+        assert set(chosen.disable) == {
+            f"virt{name}d.socket"
+            for name in ("interface", "network", "nodedev", "nwfilter", "secret", "storage")
+        }
+        # Off, but not masked: they belong to this mode.
+        assert set(chosen.mask) == set(hosts.MONOLITHIC)
+
+    def test_running_ones_that_are_not_chosen_stop(self) -> None:
+        before = done(MODULAR, host(everything()))
+        units = with_units(dict(before.units), ["virtsecretd.service"], active="active")
+        drivers = ["qemu", "network", "storage", "nodedev"]
+        chosen = make({"libvirt": {"mode": "modular", "drivers": drivers}}, host(units))
+        gone = [libvirt.daemon(name) for name in ("secret", "interface", "nwfilter")]
+        assert set(chosen.stop) == {s for each in gone for s in each.sockets} | {
+            "virtsecretd.service"
+        }
+
+    def test_companions_join_the_default_only(self) -> None:
+        with_all = make(MODULAR, host(everything()))
+        assert {"virtinterfaced.socket", "virtnwfilterd.socket"} <= set(with_all.start)
+        four = ["qemu", "network", "storage", "nodedev"]
+        chosen = make({"libvirt": {"mode": "modular", "drivers": four}}, host(everything()))
+        assert not {"virtinterfaced.socket", "virtnwfilterd.socket"} & set(chosen.start)
+
+    def test_monolithic_does_not_care(self) -> None:
+        one = make({"libvirt": {"mode": "monolithic", "drivers": ["qemu"]}}, host(everything()))
+        assert one == make(MONOLITHIC, host(everything()))
+
+
+class TestAutostart:
+    def test_on(self) -> None:
+        chosen = make(MODULAR, host(everything()))
+        assert DRIVER_SERVICES <= set(chosen.enable)
+        assert not DRIVER_SERVICES & set(chosen.start)
+
+    def test_off(self) -> None:
+        section = {"libvirt": {"mode": "modular", "autostart": False}}
+        before = done(MODULAR, host(everything()))
+        chosen = make(section, before)
+        assert set(chosen.disable) == DRIVER_SERVICES
+        assert not chosen.stop and not chosen.start
+        # Also= of the services takes their sockets along: enable them again.
+        assert DRIVER_SOCKETS <= set(chosen.keep_enabled)
+        assert not DRIVER_SERVICES & set(make(section, host(everything())).enable)
+
+
+class TestTls:
+    @pytest.mark.parametrize("mode, unit", [("modular", "virtproxyd"), ("monolithic", "libvirtd")])
+    def test_on_and_off(self, mode: str, unit: str) -> None:
+        unit += "-tls.socket"
+        on, off = ({"libvirt": {"mode": mode, "tls": tls}} for tls in (True, False))
+        chosen = make(on, host(everything()))
+        assert unit in chosen.enable and unit in chosen.start
+        back = make(off, done(on, host(everything())))
+        assert back.disable == (unit,) and unit in back.stop
+        # A running libvirtd holds the socket that it was given: it goes, and comes back without.
+        again = {"libvirtd.service"} if mode == "monolithic" else set()
+        assert set(back.stop) == {unit} | again and set(back.start) == again
+        fresh = make(off, host(everything())).changed
+        assert unit not in {hosts.split(change)[1] for change in fresh}
+
+    def test_missing_files(self) -> None:
+        here = host(
+            everything(), tls={"modular": ("/etc/pki/a: gone", "/b: gone"), "monolithic": ()}
+        )
+        section = {"libvirt": {"mode": "modular", "tls": True}}
+        assert problems_of(section, here) == (
+            "kvmhost.libvirt.tls: /etc/pki/a: gone",
+            "kvmhost.libvirt.tls: /b: gone",
+        )
+        make(MODULAR, here)
+        make({"libvirt": {"mode": "monolithic", "tls": True}}, here)
+
+    @pytest.mark.parametrize("mode, unit", [("modular", "virtproxyd"), ("monolithic", "libvirtd")])
+    def test_plain_tcp_is_turned_off(self, mode: str, unit: str) -> None:
+        unit += "-tcp.socket"
+        units = with_units(everything(), [unit], file_state="enabled", active="active")
+        chosen = make({"libvirt": {"mode": mode}}, host(units))
+        assert unit in chosen.disable and unit in chosen.stop and unit not in chosen.mask
+
+
+class TestServicesInTheWay:
+    """systemd refuses to start a socket under its running service: the service stops first."""
+
+    def test_modular(self) -> None:
+        units = with_units(everything(), ["virtqemud.service"], active="active")
+        chosen = make(MODULAR, host(units, guests=("a",)))
+        assert chosen.stop == ("virtqemud.service",)
+
+    def test_not_when_its_sockets_listen(self) -> None:
+        before = done(MODULAR, host(everything()))
+        units = with_units(dict(before.units), ["virtqemud.service"], active="active")
+        assert make(MODULAR, before._replace(units=units)).changed == []
+
+    @pytest.mark.parametrize("gone", sorted(LIBVIRTD_SOCKETS))
+    def test_libvirtd_comes_back(self, gone: str) -> None:
+        before = done(MONOLITHIC, host(everything()))
+        units = with_units(dict(before.units), [gone], active="inactive")
+        chosen = make(MONOLITHIC, before._replace(units=units))
+        assert chosen.stop == ("libvirtd.service",)
+        assert set(chosen.start) == {gone, "libvirtd.service"}
+
+    def test_an_idle_libvirtd_is_no_fault(self) -> None:
+        before = done(MONOLITHIC, host(everything()))
+        units = with_units(dict(before.units), ["libvirtd.service"], active="inactive")
+        assert make(MONOLITHIC, before._replace(units=units)).changed == []
+
+    def test_a_failed_libvirtd_is_one(self) -> None:
+        before = done(MONOLITHIC, host(everything()))
+        units = with_units(dict(before.units), ["libvirtd.service"], active="failed")
+        chosen = make(MONOLITHIC, before._replace(units=units))
+        assert chosen.start == ("libvirtd.service",)
+
+
+class TestGuests:
+    @pytest.mark.parametrize(
+        "section, daemon",
+        [(MODULAR, "libvirtd.service"), (MONOLITHIC, "virtqemud.service")],
+    )
+    def test_refused_by_name(self, section: Dict[str, Any], daemon: str) -> None:
+        here = broken([daemon], everything(), active="active")._replace(guests=("db", "web"))
+        (problem,) = problems_of(section, here)
+        assert daemon in problem and "db, web" in problem and "--force" in problem
+        assert daemon in make(section, here, force=True).stop
+        assert daemon in make(section, here._replace(guests=())).stop
+
+    @pytest.mark.parametrize("section", [MODULAR, MONOLITHIC])
+    def test_not_under_the_mode_that_stays(self, section: Dict[str, Any]) -> None:
+        before = done(section, host(everything()))
+        daemon = {"modular": "virtqemud.service", "monolithic": "libvirtd.service"}[
+            section["libvirt"]["mode"]
+        ]
+        units = with_units(dict(before.units), [daemon], active="active")
+        assert make(section, before._replace(units=units, guests=("a",))).changed == []
+
+
+class TestTuned:
+    @pytest.mark.parametrize(
+        "profile, manual, asked, change",
+        [
+            ("virtual-host", True, "virtual-host", None),
+            ("virtual-host", False, "virtual-host", "virtual-host"),
+            ("virtual-guest", True, "virtual-host", "virtual-host"),
+            ("", False, "virtual-host", "virtual-host"),
+            ("virtual-guest", False, None, None),
+            ("virtual-host", True, "balanced", "balanced"),
+        ],
+    )
+    def test_profile(self, profile: str, manual: bool, asked: Any, change: Any) -> None:
+        here = host(everything(), profile=tuned.Profile(profile, manual))
+        chosen = make({"tuned": {"profile": asked}}, here)
+        assert chosen.profile == change
+        assert (f"tuned profile {change}" in chosen.changed) == (change is not None)
+        assert tuned.SERVICE in chosen.start and tuned.SERVICE in chosen.enable
+
+    def test_left_alone(self) -> None:
+        units = everything()
+        del units[tuned.SERVICE]
+        for here in (host(everything()), host(units, profiles=())):
+            chosen = make({"tuned": {"enabled": False, "profile": "nonsense"}}, here)
+            assert tuned.SERVICE not in chosen.wishes and chosen.profile is None
+
+    def test_unknown_profile(self) -> None:
+        (problem,) = problems_of({"tuned": {"profile": "virtual-hots"}}, host(everything()))
+        assert problem.startswith("kvmhost.tuned.profile: no profile 'virtual-hots'")
+        assert "did you mean 'virtual-host'?" in problem
+        assert "balanced, throughput-performance, virtual-guest, virtual-host" in problem
+
+    def test_no_profiles_at_all(self) -> None:
+        (problem,) = problems_of({}, host(everything(), profiles=()))
+        assert "there are: none" in problem and "did you mean" not in problem
+
+    def test_not_installed(self) -> None:
+        units = everything()
+        del units[tuned.SERVICE]
+        (problem,) = problems_of({}, host(units, profiles=()))
+        assert "not installed; install tuned, or set kvmhost.tuned.enabled: false" in problem
+
+    def test_masked(self) -> None:
+        here = broken([tuned.SERVICE], everything(), file_state="masked", load="masked")
+        (problem,) = problems_of({}, here)
+        assert "tuned.service is masked; run 'systemctl unmask tuned.service'" in problem
+
+
+class TestUnits:
+    def test_enabled_and_started(self) -> None:
+        chosen = make({"units": list(hosts.EXTRA)}, host(everything()))
+        assert set(hosts.EXTRA) <= set(chosen.enable) and set(hosts.EXTRA) <= set(chosen.start)
+
+    @pytest.mark.parametrize(
+        "unit, words",
+        [
+            (Unit("x.service"), "no such unit on this host; install its package"),
+            (Unit("x.service", "alias"), "is an alias; name the unit itself"),
+            (Unit("x.service", "enabled", alias_of="y.service"), "is an alias of y.service"),
+            (Unit("x.service", "masked", load="masked"), "run 'systemctl unmask x.service'"),
+            (Unit("x.service", "masked-runtime"), "unmask --runtime x.service"),
+            (Unit("x.service", "bad"), "can't be loaded (bad)"),
+            (Unit("x.service", "enabled", load="bad-setting"), "can't be loaded (bad-setting)"),
+            (Unit("x.service", "disabled", load="error"), "can't be loaded (error)"),
+        ],
+    )
+    def test_refused(self, unit: Unit, words: str) -> None:
+        here = host(dict(everything(), **{"x.service": unit}))
+        (problem,) = problems_of({"units": ["cockpit.socket", "x.service"]}, here)
+        assert words in problem and "x.service" in problem
+
+    @pytest.mark.parametrize("state", ["static", "indirect", "generated", "transient", "linked"])
+    def test_nothing_to_enable(self, state: str) -> None:
+        units = dict(everything(), **installed("x.service", file_state=state))
+        chosen = make({"units": ["x.service"]}, host(units))
+        assert "x.service" not in chosen.enable and "x.service" in chosen.start
+
+    def test_a_one_shot_that_ran(self) -> None:
+        units = dict(everything(), **installed("x.service", file_state="enabled", ran=True))
+        assert "x.service" not in make({"units": ["x.service"]}, host(units)).start
+
+    @pytest.mark.parametrize(
+        "section, unit",
+        [
+            (MODULAR, "libvirtd.service"),
+            (MODULAR, "libvirtd.socket"),
+            (MONOLITHIC, "virtqemud.socket"),
+            (MONOLITHIC, "virtproxyd-tls.socket"),
+            (MODULAR, "virtproxyd-tls.socket"),
+            (MODULAR, "virtproxyd-tcp.socket"),
+            ({"libvirt": {"mode": "modular", "autostart": False}}, "virtqemud.service"),
+            ({"libvirt": {"mode": "modular", "drivers": ["qemu"]}}, "virtsecretd.socket"),
+        ],
+    )
+    def test_against_the_mode(self, section: Dict[str, Any], unit: str) -> None:
+        (problem,) = problems_of(dict(section, units=[unit]), host(everything()))
+        assert problem.startswith(f"kvmhost.units[0]: {unit} contradicts")
+
+    def test_what_the_mode_wishes_anyway(self) -> None:
+        asked = make(dict(MODULAR, units=["virtqemud.socket", tuned.SERVICE]), host(everything()))
+        assert asked == make(MODULAR, host(everything()))
+
+
+class TestMasks:
+    def test_in_run(self) -> None:
+        here = broken(["virtqemud.socket"], everything(), file_state="masked-runtime")
+        (problem,) = problems_of(MODULAR, here)
+        assert "virtqemud.socket is masked in /run" in problem
+        assert "systemctl unmask --runtime virtqemud.socket" in problem
+
+    def test_in_run_on_the_side_that_leaves(self) -> None:
+        here = broken(["libvirtd.socket"], everything(), file_state="masked-runtime")
+        assert "libvirtd.socket" in make(MODULAR, here).mask
+
+    def test_a_unit_file_in_etc_is_in_the_way(self) -> None:
+        here = broken(["libvirtd.service"], everything(), in_etc=True)
+        (problem,) = problems_of(MODULAR, here)
+        assert "/etc/systemd/system/libvirtd.service is a unit file of this host's own" in problem
+        make(MONOLITHIC, here)
+
+    def test_memory_that_differs_from_the_disk(self) -> None:
+        before = done(MODULAR, host(everything()))
+        assert not make(MODULAR, before).stale
+        units = with_units(dict(before.units), ["libvirtd.service"], load="loaded")
+        assert make(MODULAR, before._replace(units=units)).stale
+        units = with_units(dict(before.units), ["virtqemud.socket"], load="masked")
+        assert make(MODULAR, before._replace(units=units)).stale
+
+    def test_mode_whose_units_are_only_masks(self) -> None:
+        units = with_units(
+            everything(), hosts.EL_MODULAR, file_state="masked", load="masked", installed=False
+        )
+        with pytest.raises(KvmhostError, match="not installed: virtqemud.socket"):
+            make(MODULAR, host(units))
+
+
+class TestProblems:
+    def test_all_at_once(self) -> None:
+        units = with_units(everything(), ["virtqemud.socket"], file_state="masked-runtime")
+        units = with_units(units, ["libvirtd.service"], active="active", in_etc=True)
+        here = host(units, guests=("a",), tls={"modular": ("/cert: gone",)})
+        section = {
+            "libvirt": {"mode": "modular", "tls": True},
+            "tuned": {"profile": "nonsense"},
+            "units": ["no.service", "libvirtd.socket"],
+        }
+        found = problems_of(section, here)
+        words = ["no.service", "contradicts", "nonsense", "masked in /run", "unit file of this"]
+        words += ["/cert: gone", "guests run under"]
+        assert len(found) == len(words)
+        for word in words:
+            assert any(word in problem for problem in found)
+
+
+SECTIONS: List[Dict[str, Any]] = [
+    {},
+    MODULAR,
+    MONOLITHIC,
+    {"libvirt": {"mode": "modular", "drivers": ["qemu"]}},
+    {"libvirt": {"mode": "modular", "autostart": False, "tls": True}},
+    {"libvirt": {"mode": "monolithic", "tls": True}, "units": list(hosts.EXTRA)},
+    {"tuned": {"enabled": False}},
+    {"tuned": {"profile": None}},
+]
+
+
+class TestSecondRun:
+    @pytest.mark.parametrize("then", SECTIONS, ids=str)
+    @pytest.mark.parametrize("first", SECTIONS, ids=str)
+    def test_changes_nothing(self, first: Dict[str, Any], then: Dict[str, Any]) -> None:
+        for start in (hosts.fresh_el9(), hosts.fresh_el10(), host(everything())):
+            after = done(then, done(first, start))
+            again = make(then, after)
+            assert again.changed == []
+            assert again.unit_file_changes == [] and again.reset == () and not again.stale

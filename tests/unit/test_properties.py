@@ -1,0 +1,211 @@
+"""Sections made from the schema: valid ones always plan, invalid ones never get that far.
+
+Needs hypothesis-jsonschema 0.20 (Python 3.6) or newer; 0.23.1 with hypothesis < 6.152.
+"""
+
+import copy
+from typing import Any, Dict, List, Tuple
+from unittest import mock
+
+import model_hosts as hosts
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis_jsonschema import from_schema
+
+from cc_kvmhost import config, libvirt, plan, run, tuned
+from cc_kvmhost.errors import KvmhostError
+from cc_kvmhost.host import Host, Unit
+
+SCHEMA = config.load_schema()
+#: Generating is slow on a busy machine, and shrinking too.
+QUIET = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+UNITS = st.sampled_from((*hosts.EXTRA, "a@b.service", "x-y.timer", "z.target"))
+PROFILES = st.sampled_from(("virtual-host", "virtual-guest", "balanced"))
+
+
+def for_generation(rule: Any) -> Any:
+    """The schema without its (?!...) patterns, which hypothesis-jsonschema can't start from."""
+    if isinstance(rule, dict):
+        rest = {key: for_generation(each) for key, each in rule.items() if key != "default"}
+        pattern = rest.get("pattern", "")
+        if isinstance(pattern, str) and "(service|" in pattern:
+            rest["pattern"] = r"^[a-zA-Z][a-zA-Z0-9_]{0,20}\.(service|socket|timer|path|target)\Z"
+        elif isinstance(pattern, str) and pattern:
+            rest["pattern"] = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,20}\Z"
+        return rest
+    return [for_generation(each) for each in rule] if isinstance(rule, list) else rule
+
+
+VALID = from_schema(for_generation(SCHEMA))
+
+
+def model_host(section: Any) -> Host:
+    """A host where whatever the section names is installed."""
+    wanted = config.parse(section)
+    units = hosts.everything()
+    units.update(hosts.installed(*(u for u in wanted.units if u not in units)))
+    profiles = ("virtual-host", wanted.profile or "balanced")
+    return hosts.host(units, profiles=profiles)
+
+
+@st.composite
+def broken_sections(draw: Any) -> Any:
+    """A valid section with one thing wrong in it."""
+    section: Dict[str, Any] = copy.deepcopy(draw(VALID)) or {}
+    place, value = draw(st.sampled_from(FAULTS))
+    inner = section
+    for key in place[:-1]:
+        inner = inner.setdefault(key, {})
+    inner[place[-1]] = value
+    return section
+
+
+FAULTS: List[Tuple[Tuple[str, ...], Any]] = [
+    (("unknown",), 1),
+    (("libvirt",), None),
+    (("libvirt",), "modular"),
+    (("libvirt", "unknown"), 1),
+    (("libvirt", "mode"), "both"),
+    (("libvirt", "mode"), 1),
+    (("libvirt", "drivers"), []),
+    (("libvirt", "drivers"), ["qemu", "qemu"]),
+    (("libvirt", "drivers"), ["xen"]),
+    (("libvirt", "autostart"), "yes"),
+    (("libvirt", "tls"), 1),
+    (("tuned",), False),
+    (("tuned", "unknown"), 1),
+    (("tuned", "enabled"), None),
+    (("tuned", "profile"), ""),
+    (("tuned", "profile"), "a/b"),
+    (("tuned", "profile"), "a\n"),
+    (("units",), "a.socket"),
+    (("units",), ["a"]),
+    (("units",), ["../a.socket"]),
+    (("units",), ["a.socket\n"]),
+    (("units",), ["a.socket", "a.socket"]),
+    (("timeout",), 0),
+    (("timeout",), 3601),
+    (("timeout",), "5"),
+]
+
+
+class TestSections:
+    @QUIET
+    @given(VALID)
+    def test_valid_ones_parse_and_plan(self, section: Any) -> None:
+        wanted = config.parse(section)
+        here = model_host(section)
+        asked_off = set(wanted.units) & {
+            unit for mode in libvirt.MODES for unit in (*libvirt.mode_units(mode),)
+        }
+        if not asked_off:
+            chosen = plan.make(wanted, here)
+            assert chosen.mode in libvirt.MODES
+            assert plan.make(wanted, hosts.applied(chosen, here)).is_empty
+
+    @QUIET
+    @given(broken_sections())
+    def test_invalid_ones_never_reach_the_plan(self, section: Any) -> None:
+        unreached = AssertionError("an invalid section got past the check")
+        with mock.patch.object(run, "is_running", side_effect=unreached):
+            with mock.patch.object(run.host, "read", side_effect=unreached):
+                with mock.patch.object(plan, "make", side_effect=unreached):
+                    with pytest.raises(KvmhostError) as caught:
+                        run.preview(section)
+        assert all("\n" not in each and "kvmhost" in each for each in caught.value.problems)
+
+    @QUIET
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+            lambda each: (
+                st.lists(each, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["libvirt", "mode", "tuned", "units", "timeout", "x", ""]),
+                    each,
+                    max_size=3,
+                )
+            ),
+            max_leaves=12,
+        )
+    )
+    def test_any_value_is_taken_or_refused_in_words(self, section: Any) -> None:
+        try:
+            config.parse(section)
+        except KvmhostError as error:
+            assert error.problems
+            assert all("\n" not in each for each in error.problems)
+
+
+STATES = ("enabled", "disabled", "masked", "enabled-runtime")
+ACTIVE = ("active", "inactive", "failed")
+CHANGEABLE = tuple(
+    name for name, unit in sorted(hosts.everything().items()) if unit.file_state == "disabled"
+)
+
+
+@st.composite
+def starts(draw: Any) -> Host:
+    """An EL machine in any state: each unit of libvirt's, tuned and the extras differs."""
+    units = hosts.everything()
+    for name in draw(st.lists(st.sampled_from(CHANGEABLE), max_size=25, unique=True)):
+        own = name in hosts.EXTRA or name == tuned.SERVICE
+        state = draw(st.sampled_from(tuple(s for s in STATES if not (own and s == "masked"))))
+        load = "masked" if state == "masked" else "loaded"
+        active = "inactive" if state == "masked" else draw(st.sampled_from(ACTIVE))
+        units[name] = Unit(name, state, active, load=load, installed=True)
+    for name in draw(st.lists(st.sampled_from(hosts.SHARED_SERVICES), unique=True)):
+        units[name] = units[name]._replace(active="active")
+    system = draw(st.sampled_from((hosts.EL9, hosts.EL10)))
+    profile = tuned.Profile(draw(PROFILES), draw(st.booleans()))
+    return hosts.host(units, system=system, profile=profile)
+
+
+SECTIONS = st.fixed_dictionaries(
+    {
+        "libvirt": st.fixed_dictionaries(
+            {
+                "mode": st.sampled_from(("auto", "modular", "monolithic")),
+                "drivers": st.lists(
+                    st.sampled_from(libvirt.DRIVERS), min_size=1, max_size=7, unique=True
+                ),
+                "autostart": st.booleans(),
+                "tls": st.booleans(),
+            }
+        ),
+        "tuned": st.fixed_dictionaries({"enabled": st.booleans(), "profile": st.none() | PROFILES}),
+        "units": st.lists(st.sampled_from(hosts.EXTRA), unique=True),
+    }
+)
+
+
+class TestPlans:
+    @settings(QUIET, max_examples=200)
+    @given(SECTIONS, starts())
+    def test_a_second_run_changes_nothing(self, section: Dict[str, Any], start: Host) -> None:
+        wanted = config.parse(section)
+        first = plan.make(wanted, start, force=True)
+        again = plan.make(wanted, hosts.applied(first, start))
+        assert again.changed == [] and again.is_empty
+
+    @settings(QUIET, max_examples=100)
+    @given(SECTIONS, starts())
+    def test_what_every_plan_keeps(self, section: Dict[str, Any], start: Host) -> None:
+        chosen = plan.make(config.parse(section), start, force=True)
+        after = hosts.applied(chosen, start)
+        for name in hosts.SHARED_SERVICES:
+            assert after.units[name] == start.units[name]
+        for unit in libvirt.mode_units(libvirt.other(chosen.mode)):
+            if unit in after.units:
+                assert after.units[unit].file_state == "masked"
+                assert after.units[unit].active == "inactive"
+        for unit in libvirt.required_units(chosen.mode, config.parse(section).drivers):
+            assert after.units[unit].file_state == "enabled"
+        for units in (chosen.unmask, chosen.disable, chosen.enable, chosen.mask, chosen.start):
+            assert len(set(units)) == len(units)
