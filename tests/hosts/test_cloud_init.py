@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import cloud_init
 import pytest
 
+import cloud_init
 import expect
 from host import SEED, Host
 
