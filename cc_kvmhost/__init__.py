@@ -41,10 +41,6 @@ def handle(name: str, cfg: Any, cloud: Any, log: Any = None, args: Any = None, *
 
     report = run.apply(cfg["kvmhost"], event=event)
     # The steps' descriptions say what is done; this one, for a fleet's collector, what came of it.
-    events.report_finish_event(
-        "modules-final/config-kvmhost/result",
-        " ".join(report.summary().split()),
-        events.status.FAIL if report.errors else events.status.SUCCESS,
-    )
-    if report.errors:
-        raise KvmhostError(report.errors)
+    with event("result", " ".join(report.summary().split())):
+        if report.errors:
+            raise KvmhostError(report.errors)

@@ -163,8 +163,9 @@ def test_a_failed_run_leaves_the_host_as_it_was(system: str, name: str) -> None:
         done = host.run(["kvmhost", "apply", "--json", "/root/section.yaml"], check=False)
         took = time.monotonic() - started
         assert done.returncode == 1, done.stdout
-        assert took < fault.section.get("timeout", 20) + 20
         report = json.loads(done.stdout)
+        journal = host.run(["journalctl", "-b", "-n", "80", "-o", "short-precise", "--no-pager"]).stdout
+        assert took < fault.section.get("timeout", 20) + 20, (report["steps"], report["errors"], journal)
         assert report["result"] == "failed"
         assert report["changed"] == []
         for word in fault.words:

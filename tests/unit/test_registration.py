@@ -730,6 +730,7 @@ class TestSchema:
                 ("schema", each.valid(section, OWN_SCHEMA)),
             )
         }
+        verdicts["kvmhost validate"] = not config.check(section)
         assert len(set(verdicts.values())) == 1, (section, verdicts)
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -794,10 +795,12 @@ class TestSchemaCommand:
     BAD = "#cloud-config\nhostname: a\nkvmhost:\n  libvirt:\n    mode: moduler\n  units: [a b]\n"
 
     def test_examples_are_valid(self, registered):
+        examples = Path(__file__).parents[2] / "examples"
         for tree in registered.values():
-            for example in sorted(Path("examples").glob("*.yaml")):
-                status, text = cloud_init.run(tree, "schema", "--config-file", str(example))
-                assert (status, text.split()[0]) == (0, "Valid"), text
+            for example in sorted(examples.glob("*.yaml")):
+                if example.read_text().startswith("#cloud-config"):  # no template
+                    status, text = cloud_init.run(tree, "schema", "--config-file", str(example))
+                    assert (status, text.split()[0]) == (0, "Valid"), text
 
     def test_annotate_points_at_the_lines(self, registered, tmp_path):
         bad = tmp_path / "bad.yaml"
