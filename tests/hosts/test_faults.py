@@ -164,8 +164,14 @@ def test_a_failed_run_leaves_the_host_as_it_was(system: str, name: str) -> None:
         took = time.monotonic() - started
         assert done.returncode == 1, done.stdout
         report = json.loads(done.stdout)
-        journal = host.run(["journalctl", "-b", "-n", "80", "-o", "short-precise", "--no-pager"]).stdout
-        assert took < fault.section.get("timeout", 20) + 20, (report["steps"], report["errors"], journal)
+        journal = host.run(
+            ["journalctl", "-b", "-n", "80", "-o", "short-precise", "--no-pager"]
+        ).stdout
+        assert took < fault.section.get("timeout", 20) + 20, (
+            report["steps"],
+            report["errors"],
+            journal,
+        )
         assert report["result"] == "failed"
         assert report["changed"] == []
         for word in fault.words:
