@@ -171,7 +171,10 @@ class TestUnregister:
         before = everything(root)
         registration.register(str(root))
         changed = registration.unregister(str(root))
-        assert set(changed) == {str(schema_of(root)), str(own_cfg(root))}
+        assert changed == (
+            f"{own_cfg(root)}: removed",
+            f"{schema_of(root)}: without the kvmhost section",
+        )
         assert everything(root) == before
         assert registration.unregister(str(root)) == ()
 
