@@ -12,7 +12,7 @@ test: setup ## Everything: lint, unit, host and image tests (root)
 lint: setup ## ruff, mypy, vermin, shellcheck
 	$(TOX) lint
 
-unit: setup ## Unit tests, with every Python found
+unit: setup ## Unit tests, with each of the Pythons of RHEL that is found
 	$(TOX) unit,interpreters
 
 hosts: setup ## Tests on throwaway hosts (root)

@@ -46,7 +46,7 @@ STAGE = "cloud_final_modules"
 # The one form that the schema of every cloud-init accepts.
 ENTRY = [config.KEY, "once-per-instance"]
 # Files of the user's are in place, scripts of the user's may already use the host.
-AFTER = ("write_files_deferred",)
+AFTER = "write_files_deferred"
 BEFORE = ("scripts_", "phone_home", "final_message", "power_state_change")
 
 PYTHON_DIRS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
@@ -145,7 +145,7 @@ def _list_with_entry(root: str) -> List[Change]:
 
 def _list_without_entry(root: str) -> List[Change]:
     own = _own_cfg(root)
-    return [Change(own, own, partial(os.unlink, own))] if os.path.lexists(own) else []
+    return [Change(own, f"{own}: removed", partial(os.unlink, own))] if os.path.lexists(own) else []
 
 
 def _own_cfg(root: str) -> str:
@@ -257,7 +257,7 @@ def _place(entries: List[Any]) -> int:
     """Where kvmhost goes: after write_files_deferred; without it, before scripts; else last."""
     names = [_module_name(entry) or "" for entry in entries]
     for position, name in enumerate(names):
-        if name in AFTER:
+        if name == AFTER:
             return position + 1
     for position, name in enumerate(names):
         if name.startswith(BEFORE):
@@ -312,7 +312,7 @@ def _schema_without_section(path: str) -> List[Change]:
     make = partial(_replace, path, _dump(without))
     if _original_holds(path, without):
         make = partial(os.rename, path + ORIGINAL, path)
-    return [Change(path, path, make)]
+    return [Change(path, f"{path}: without the kvmhost section", make)]
 
 
 def _packages(root: str) -> List[Tuple[str, str]]:
@@ -505,8 +505,8 @@ def _make(changes: List[Change]) -> Tuple[str, ...]:
     """Make the changes: none if one of the places can't be written to."""
     places = sorted({os.path.dirname(change.path) for change in changes})
     problems = [
-        f"{place}: not writable: run this as root; where /usr is read-only, while the image is "
-        "built"
+        f"{place}: not writable: run this as root; where /usr is read-only, do it while the "
+        "image is built"
         for place in places
         if not os.access(place, os.W_OK)
     ]

@@ -21,8 +21,9 @@ LOG = logging.getLogger(__name__)
 
 LOCK = "/run/kvmhost/lock"
 _ETC = "/etc/systemd/system"
-#: Seconds for the jobs that put things back.
-_UNDO_SECONDS = 30.0
+#: Seconds for the jobs that put things back, each kind: more than systemd's own 90 s, after which
+#: it kills what does not stop.
+_UNDO_SECONDS = 100.0
 #: Job results that are no failure; "skipped": its conditions kept the unit from starting.
 _GOOD = ("done", "skipped", "queued")
 
@@ -287,14 +288,16 @@ class _Undo:
         return []
 
     def _stop(self, manager: Manager) -> List[str]:
-        return self._jobs(manager, "stop", lambda was, now: not was and now)
+        # Units that are still on their way down too: what shall start waits until they are.
+        return self._jobs(
+            manager, "stop", lambda was, now: now == "deactivating" or not was and _is_up(now)
+        )
 
     def _start(self, manager: Manager) -> List[str]:
-        return self._jobs(manager, "start", lambda was, now: was and not now)
+        return self._jobs(manager, "start", lambda was, now: was and not _is_up(now))
 
-    def _jobs(
-        self, manager: Manager, verb: str, differs: Callable[[bool, bool], bool]
-    ) -> List[str]:
+    def _jobs(self, manager: Manager, verb: str, is_due: Callable[[bool, str], bool]) -> List[str]:
+        """Run a job for each unit that ``is_due`` by whether it was up and its ActiveState now."""
         names = [name for name in self._plan.wishes if self._before.unit(name).load]
         now = manager.units(names)
         for name in names:
@@ -303,7 +306,7 @@ class _Undo:
         units = [
             name
             for name in names
-            if differs(_is_up(self._before.unit(name).active), _is_up(now[name].active))
+            if is_due(_is_up(self._before.unit(name).active), now[name].active)
         ]
         done = manager.run_jobs(verb, units, _UNDO_SECONDS)
         return [
