@@ -75,24 +75,28 @@ def snapshot(root: Path) -> dict[str, tuple[int, int, int]]:
     }
 
 
+@pytest.fixture(params=[9, 10], scope="module")
+def release(request: pytest.FixtureRequest) -> el.Release:
+    return el.RELEASES[request.param]
+
+
+@pytest.fixture(scope="module")
+def output(release: el.Release, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp(f"centos{release.number}")
+
+
+@pytest.fixture(scope="module")
+def repositories(release: el.Release, output: Path) -> dict[str, list[Path]]:
+    return el.kvm_host(output, release)
+
+
+@pytest.fixture(scope="module")
+def package(release: el.Release, output: Path) -> Path:
+    return el.our_package(output, release)
+
+
 class TestEl:
     """The same steps as on CentOS Stream: EPEL, CRB, rpm and dnf are real, what they install are stubs."""
-
-    @pytest.fixture(params=[9, 10], scope="class")
-    def release(self, request: pytest.FixtureRequest) -> el.Release:
-        return el.RELEASES[request.param]
-
-    @pytest.fixture(scope="class")
-    def output(self, release: el.Release, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return tmp_path_factory.mktemp(f"centos{release.number}")
-
-    @pytest.fixture(scope="class")
-    def repositories(self, release: el.Release, output: Path) -> dict[str, list[Path]]:
-        return el.kvm_host(output, release)
-
-    @pytest.fixture(scope="class")
-    def package(self, release: el.Release, output: Path) -> Path:
-        return el.our_package(output, release)
 
     @pytest.fixture
     def system(

@@ -121,26 +121,28 @@ class TestBuild:
         assert not list((tmp_path / "dist").glob("*"))
 
 
+@pytest.fixture(scope="module")
+def system(release: el.Release) -> Iterator[el.System]:
+    with el.system(release.number) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def cloud_inits(release: el.Release, output: Path) -> dict[str, Path]:
+    """cloud-init as it is, and a newer one with another schema and another module list."""
+    schema, cloud_cfg = el.real_cloud_init()
+    newer_schema = schema.replace(b'"$defs"', b'"description": "newer", "$defs"', 1)
+    newer_cfg = cloud_cfg.replace(" - phone_home", " - phone_home\n - newer_module")
+    newer_cfg = newer_cfg.replace(" - phone-home", " - phone-home\n - newer-module")
+    assert newer_schema != schema and newer_cfg != cloud_cfg
+    return {
+        "24.4": el.cloud_init(output, release, "24.4", schema, cloud_cfg),
+        "25.1": el.cloud_init(output, release, "25.1", newer_schema, newer_cfg),
+    }
+
+
 class TestLifeCycle:
     """With the real rpm and dnf, in a root of its own; each test goes on where the one before stopped."""
-
-    @pytest.fixture(scope="class")
-    def system(self, release: el.Release) -> Iterator[el.System]:
-        with el.system(release.number) as system:
-            yield system
-
-    @pytest.fixture(scope="class")
-    def cloud_inits(self, release: el.Release, output: Path) -> dict[str, Path]:
-        """cloud-init as it is, and a newer one with another schema and another module list."""
-        schema, cloud_cfg = el.real_cloud_init()
-        newer_schema = schema.replace(b'"$defs"', b'"description": "newer", "$defs"', 1)
-        newer_cfg = cloud_cfg.replace(" - phone_home", " - phone_home\n - newer_module")
-        newer_cfg = newer_cfg.replace(" - phone-home", " - phone-home\n - newer-module")
-        assert newer_schema != schema and newer_cfg != cloud_cfg
-        return {
-            "24.4": el.cloud_init(output, release, "24.4", schema, cloud_cfg),
-            "25.1": el.cloud_init(output, release, "25.1", newer_schema, newer_cfg),
-        }
 
     def assert_registered(self, system: el.System) -> None:
         system.run("kvmhost", "register", "--check")
