@@ -80,7 +80,7 @@ class Report(NamedTuple):
     def summary(self) -> str:
         """The one line for logs."""
         if self.result == "failed":
-            return "failed, nothing is left changed: " + "; ".join(self.errors)
+            return "failed: " + "; ".join(self.errors)
         if self.result == "skipped":
             return "skipped: " + self.reason
         total = sum(ms for _, ms in self.steps)
