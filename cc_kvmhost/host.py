@@ -87,7 +87,8 @@ def read(manager: Manager, config: Config) -> Host:
             states[name] not in _MASKED or _is_installed(name, "/"),
             _is_in_etc(name, "/"),
             loaded.name if loaded.name != name else "",
-            name in config.units and _ran(manager, loaded),
+            # One that is still to be enabled has not been asked for before.
+            name in config.units and states[name] != "disabled" and _ran(manager, loaded),
         )
     daemon = units.get(tuned.SERVICE)
     asks = config.tuned and config.profile is not None

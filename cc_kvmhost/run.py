@@ -145,7 +145,10 @@ class _Run:
             with self.steps.step("stop", "stop the units that are not wanted"):
                 done = self.manager.run_jobs("stop", self.plan.stop, self._seconds_left())
                 self._require(done, "stop")
-                for unit in self.plan.reset:
+                # What was stopped may have failed at it; stopped it is, and shall be inactive.
+                stopped = self.manager.units(self.plan.stop)
+                failed = tuple(unit for unit in stopped if stopped[unit].active == "failed")
+                for unit in self.plan.reset + failed:
                     self.manager.reset_failed(unit)
 
     def _reload(self) -> None:
