@@ -225,9 +225,9 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])]
         stop += _services_in_the_way(host, wishes, start, stop)
         start += _services_to_start(choice.mode, host, wishes, start, stop)
-        reset = [
-            n for n in units if _is_failed(units[n]) and (wishes[n].active is False or n in start)
-        ]
+        reset = [n for n, w in wishes.items() if w.active is False and _is_failed(units[n])]
+        # What failed too often in too short a time, or is about to, would not be started again.
+        reset += [n for n in start if _is_failed(units[n]) or n in stop]
     profile = None
     if config.tuned and config.profile is not None:
         if host.profile != tuned.Profile(config.profile, True):

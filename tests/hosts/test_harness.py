@@ -146,7 +146,7 @@ def test_nothing_is_left_of_an_interrupted_run(number: signal.Signals) -> None:
         assert traces(name)
         time.sleep(0.1)
         os.kill(run.pid, number)
-        run.communicate(timeout=20)
+        run.communicate(timeout=60)
     if number == signal.SIGKILL:
         host_module.remove_leftovers.cache_clear()
         host_module.remove_leftovers()

@@ -63,10 +63,9 @@ def run(host: Host, mode: str, **more: object) -> dict[str, object]:
     host.write("/root/section.yaml", expect.user_data({"libvirt": {"mode": mode, **more}}))
     done = host.run(["kvmhost", "apply", "--json", "/root/section.yaml"], check=False)
     report: dict[str, object] = json.loads(done.stdout)
-    assert (done.returncode, report["result"]) == (0, "ok"), (
-        report,
-        host.run(["journalctl", "-b", "-n", "60"]).stdout,
-    )
+    if report["result"] != "ok":
+        print(host.run(["journalctl", "-b", "-n", "200", "-o", "short-precise"]).stdout)
+    assert (done.returncode, report["result"], report["errors"]) == (0, "ok", [])
     return report
 
 
