@@ -206,7 +206,12 @@ class Manager:
         self._call("Reload")
 
     def reset_failed(self, unit: str) -> None:
-        self._call("ResetFailedUnit", "s", unit.encode())
+        """Forget that a unit failed, and how often it was started."""
+        try:
+            self._call("ResetFailedUnit", "s", unit.encode())
+        except BusError as error:
+            if not error.is_absence:  # not in memory: nothing to forget
+                raise
 
     def run_jobs(self, verb: str, units: Sequence[str], seconds: float) -> JobResults:
         """Queue a job for each unit and follow them side by side until they end.
