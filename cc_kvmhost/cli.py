@@ -112,8 +112,10 @@ def _print_report(report: Any, as_json: bool) -> None:
     if as_json:
         _print_json(report.to_json())
         return
-    print(f"{report.result}: {report.summary()}" if report.errors == () else report.result)
-    _print_errors(report.errors)
+    if report.errors:
+        _print_errors(report.errors)
+    else:
+        print(f"{report.result}: {report.summary()}")
     for change in report.changed:
         print("  " + change)
 

@@ -5,10 +5,10 @@ import fcntl
 import logging
 import os
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Iterator, Optional
 
 from . import config as configuration
-from . import files, host, plan, tuned
+from . import host, plan, tuned
 from .config import Config
 from .errors import KvmhostError
 from .host import Host
@@ -16,17 +16,11 @@ from .mode import Choice
 from .plan import Plan
 from .report import Event, Report, Steps, of_plan, of_run
 from .systemd import BusError, JobResults, Manager, is_running
+from .undo import Undo, problems_of
 
 LOG = logging.getLogger(__name__)
 
 LOCK = "/run/kvmhost/lock"
-_ETC = "/etc/systemd/system"
-#: Seconds for the jobs that put things back, each kind: more than systemd's own 90 s, after which
-#: it kills what does not stop.
-_UNDO_SECONDS = 100.0
-#: Job results that are no failure; "skipped": its conditions kept the unit from starting.
-_GOOD = ("done", "skipped", "queued")
-
 NO_SYSTEMD = "no systemd runs here (a container build or a chroot): nothing was done"
 
 
@@ -115,7 +109,7 @@ class _Run:
         self.deadline = deadline
 
     def carry_out(self) -> Report:
-        undo = _Undo(self.before, self.plan)
+        undo = Undo(self.before, self.plan)
         try:
             self._change_unit_files()
             self._stop()
@@ -124,7 +118,7 @@ class _Run:
             started = self._start()
             after = self._verify(started)
         except (KvmhostError, BusError, OSError) as error:
-            problems = _problems(error)
+            problems = problems_of(error)
             with self.steps.step("undo", "put back what was changed"):
                 problems += undo.put_back(self.manager)
             raise KvmhostError(problems) from error
@@ -190,7 +184,7 @@ class _Run:
             choice = Choice(self.plan.mode, self.plan.reason)
             left = plan.make_for(choice, self.config, after, force=True)
             # A service that was asked for may end when its work is done.
-            ended = {u for u in self.config.units if started.results.get(u) in _GOOD}
+            ended = set(self.config.units).intersection(started.results)
             accepted = {"start " + unit for unit in ended.union(started.queued)}
             problems = [
                 f"{change}: still to do after the run; see 'systemctl status {change.split()[-1]}'"
@@ -210,133 +204,13 @@ class _Run:
     def _require(self, done: JobResults, verb: str) -> None:
         problems = [
             _job_problem(self.manager, verb, unit, result, self.config.timeout)
-            for unit, result in done.results.items()
-            if result not in _GOOD
+            for unit, result in done.failures.items()
         ]
         if problems:
             raise KvmhostError(problems)
 
     def _seconds_left(self) -> float:
         return max(self.deadline - time.monotonic(), 0.0)
-
-
-class _Undo:
-    """What the host was like before a run, and the way back."""
-
-    def __init__(self, before: Host, chosen: Plan) -> None:
-        self._before = before
-        self._plan = chosen
-        self._links = _links(chosen.wishes) if chosen.unit_file_changes else {}
-        self._profile_files = (
-            {path: files.read(path) for path in tuned.FILES} if chosen.profile else {}
-        )
-
-    def put_back(self, manager: Manager) -> List[str]:
-        """Put back links, profile and running units; returns what could not be put back.
-
-        :param manager: the run's connection; replaced by a new one if it is what failed
-        """
-        try:
-            with _alive(manager) as connection:
-                problems = self._put_back(connection)
-        except KvmhostError as error:
-            self._put_links_back()
-            problems = list(error.problems) + ["only the links of unit files are back"]
-        return [
-            f"putting things back: {problem}; 'kvmhost plan' shows what is different now"
-            for problem in problems
-        ]
-
-    def _put_back(self, manager: Manager) -> List[str]:
-        problems: List[str] = []
-        # Stopped before their unit files go: a unit that is masked has forgotten how it stops.
-        for step in (self._stop, self._put_unit_files_back, self._put_profile_back, self._start):
-            try:
-                problems += step(manager)
-            except (BusError, OSError) as error:
-                problems += _problems(error)
-        return problems
-
-    def _put_unit_files_back(self, manager: Manager) -> List[str]:
-        if self._put_links_back():
-            manager.reload()
-        return []
-
-    def _put_links_back(self) -> bool:
-        """Put the links back; True if any was different."""
-        # Link by link, since neither enabling nor disabling a unit would do: Also= takes others
-        # along, and links that an administrator made are not in [Install].
-        now = _links(self._plan.wishes) if self._plan.unit_file_changes else {}
-        if now == self._links:
-            return False
-        for path in sorted(set(now) - set(self._links)):
-            os.unlink(path)
-        for path, target in sorted(self._links.items()):
-            if now.get(path) != target:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-                os.symlink(target, path)
-        return True
-
-    def _put_profile_back(self, manager: Manager) -> List[str]:
-        if not self._profile_files:
-            return []
-        if self._before.unit(tuned.SERVICE).active == "active":
-            refused = tuned.switch(manager, self._before.profile)
-            return [f"tuned can't switch back: {refused}"] if refused else []
-        for path, content in self._profile_files.items():
-            if files.read(path) != content:
-                files.restore(path, content)
-        return []
-
-    def _stop(self, manager: Manager) -> List[str]:
-        # Units that are still on their way down too: what shall start waits until they are.
-        return self._jobs(
-            manager, "stop", lambda was, now: now == "deactivating" or not was and _is_up(now)
-        )
-
-    def _start(self, manager: Manager) -> List[str]:
-        return self._jobs(manager, "start", lambda was, now: was and not _is_up(now))
-
-    def _jobs(self, manager: Manager, verb: str, is_due: Callable[[bool, str], bool]) -> List[str]:
-        """Run a job for each unit that ``is_due`` by whether it was up and its ActiveState now."""
-        names = [name for name in self._plan.wishes if self._before.unit(name).load]
-        now = manager.units(names)
-        for name in names:
-            if now[name].active == "failed" and self._before.unit(name).active != "failed":
-                manager.reset_failed(name)
-        units = [
-            name
-            for name in names
-            if is_due(_is_up(self._before.unit(name).active), now[name].active)
-        ]
-        done = manager.run_jobs(verb, units, _UNDO_SECONDS)
-        return [
-            f"{verb} {unit}: {result}"
-            for unit, result in done.results.items()
-            if result not in _GOOD
-        ]
-
-
-@contextlib.contextmanager
-def _alive(manager: Manager) -> Iterator[Manager]:
-    """A connection that works: this one, or else a new one.
-
-    :raises KvmhostError: there is none to be had
-    """
-    try:
-        manager.ping()
-    except BusError as error:
-        LOG.debug("connecting again: %s", error)
-        with Manager(_UNDO_SECONDS) as another:
-            yield another
-    else:
-        yield manager
-
-
-def _is_up(active: str) -> bool:
-    return active not in ("inactive", "failed", "deactivating")
 
 
 def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: int) -> str:
@@ -354,25 +228,6 @@ def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: i
     return "{} {}: job result {} ({}); see 'journalctl -u {} -b'".format(
         verb, unit, result, ", ".join(details) or state.load, unit
     )
-
-
-def _links(units: Iterable[str]) -> Dict[str, str]:
-    """Every symbolic link in /etc/systemd/system that enables, masks or aliases one of the units:
-    path -> target."""
-    names = set(units)
-    links = {}
-    for directory, subdirectories, entries in os.walk(_ETC):
-        for entry in entries + subdirectories:
-            path = os.path.join(directory, entry)
-            if os.path.islink(path):
-                target = os.readlink(path)
-                if entry in names or os.path.basename(target) in names:
-                    links[path] = target
-    return links
-
-
-def _problems(error: Exception) -> List[str]:
-    return list(error.problems) if isinstance(error, KvmhostError) else [str(error)]
 
 
 @contextlib.contextmanager

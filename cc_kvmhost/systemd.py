@@ -70,6 +70,12 @@ class JobResults(NamedTuple):
     results: Dict[str, str]
     queued: Tuple[str, ...]
 
+    @property
+    def failures(self) -> Dict[str, str]:
+        """The results that mean that a unit is not as asked."""
+        good = ("done", "skipped", "queued")  # skipped: its conditions kept it from starting
+        return {unit: result for unit, result in self.results.items() if result not in good}
+
 
 class BusError(Exception):
     """A call failed; ``name``: the D-Bus error without its namespace where it is a known one."""

@@ -1,0 +1,154 @@
+"""The way back: what a run changed is put back when it fails."""
+
+import contextlib
+import logging
+import os
+from typing import Callable, Dict, Iterable, Iterator, List
+
+from . import files, tuned
+from .errors import KvmhostError
+from .host import Host
+from .plan import Plan
+from .systemd import BusError, Manager
+
+LOG = logging.getLogger(__name__)
+
+_ETC = "/etc/systemd/system"
+#: Seconds for the jobs that put things back, each kind: more than systemd's own 90 s, after which
+#: it kills what does not stop.
+_SECONDS = 100.0
+
+
+class Undo:
+    """What the host was like before a run, and the way back."""
+
+    def __init__(self, before: Host, chosen: Plan) -> None:
+        self._before = before
+        self._plan = chosen
+        self._links = _links(chosen.wishes) if chosen.unit_file_changes else {}
+        self._profile_files = (
+            {path: files.read(path) for path in tuned.FILES} if chosen.profile else {}
+        )
+
+    def put_back(self, manager: Manager) -> List[str]:
+        """Put back links, profile and running units; returns what could not be put back.
+
+        :param manager: the run's connection; replaced by a new one if it is what failed
+        """
+        try:
+            with _alive(manager) as connection:
+                problems = self._put_back(connection)
+        except KvmhostError as error:
+            self._put_links_back()
+            problems = list(error.problems) + ["only the links of unit files are back"]
+        return [
+            f"putting things back: {problem}; 'kvmhost plan' shows what is different now"
+            for problem in problems
+        ]
+
+    def _put_back(self, manager: Manager) -> List[str]:
+        problems: List[str] = []
+        # Stopped before their unit files go: a unit that is masked has forgotten how it stops.
+        for step in (self._stop, self._put_unit_files_back, self._put_profile_back, self._start):
+            try:
+                problems += step(manager)
+            except (BusError, OSError) as error:
+                problems += problems_of(error)
+        return problems
+
+    def _put_unit_files_back(self, manager: Manager) -> List[str]:
+        if self._put_links_back():
+            manager.reload()
+        return []
+
+    def _put_links_back(self) -> bool:
+        """Put the links back; True if any was different."""
+        # Link by link, since neither enabling nor disabling a unit would do: Also= takes others
+        # along, and links that an administrator made are not in [Install].
+        now = _links(self._plan.wishes) if self._plan.unit_file_changes else {}
+        if now == self._links:
+            return False
+        for path in sorted(set(now) - set(self._links)):
+            os.unlink(path)
+        for path, target in sorted(self._links.items()):
+            if now.get(path) != target:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                os.symlink(target, path)
+        return True
+
+    def _put_profile_back(self, manager: Manager) -> List[str]:
+        if not self._profile_files:
+            return []
+        if self._before.unit(tuned.SERVICE).active == "active":
+            refused = tuned.switch(manager, self._before.profile)
+            return [f"tuned can't switch back: {refused}"] if refused else []
+        for path, content in self._profile_files.items():
+            if files.read(path) != content:
+                files.restore(path, content)
+        return []
+
+    def _stop(self, manager: Manager) -> List[str]:
+        # Units that are still on their way down too: what shall start waits until they are.
+        return self._jobs(
+            manager, "stop", lambda was, now: now == "deactivating" or not was and _is_up(now)
+        )
+
+    def _start(self, manager: Manager) -> List[str]:
+        return self._jobs(manager, "start", lambda was, now: was and not _is_up(now))
+
+    def _jobs(self, manager: Manager, verb: str, is_due: Callable[[bool, str], bool]) -> List[str]:
+        """Run a job for each unit that ``is_due`` by whether it was up and its ActiveState now."""
+        names = [name for name in self._plan.wishes if self._before.unit(name).load]
+        now = manager.units(names)
+        for name in names:
+            if now[name].active == "failed" and self._before.unit(name).active != "failed":
+                manager.reset_failed(name)
+        units = [
+            name
+            for name in names
+            if is_due(_is_up(self._before.unit(name).active), now[name].active)
+        ]
+        done = manager.run_jobs(verb, units, _SECONDS)
+        return [f"{verb} {unit}: {result}" for unit, result in done.failures.items()]
+
+
+@contextlib.contextmanager
+def _alive(manager: Manager) -> Iterator[Manager]:
+    """A connection that works: this one, or else a new one.
+
+    :raises KvmhostError: there is none to be had
+    """
+    try:
+        manager.ping()
+    except BusError as error:
+        LOG.debug("connecting again: %s", error)
+        with Manager(_SECONDS) as another:
+            yield another
+    else:
+        yield manager
+
+
+def _is_up(active: str) -> bool:
+    return active not in ("inactive", "failed", "deactivating")
+
+
+def _links(units: Iterable[str]) -> Dict[str, str]:
+    """Every symbolic link in /etc/systemd/system that enables, masks or aliases one of the units:
+    path -> target."""
+    names = set(units)
+    links = {}
+    for directory, subdirectories, entries in os.walk(_ETC):
+        for entry in entries + subdirectories:
+            path = os.path.join(directory, entry)
+            if os.path.islink(path):
+                target = os.readlink(path)
+                if entry in names or os.path.basename(target) in names:
+                    links[path] = target
+    return links
+
+
+def problems_of(error: Exception) -> List[str]:
+    """What an error of a run says, one line each."""
+    return list(error.problems) if isinstance(error, KvmhostError) else [str(error)]
