@@ -128,7 +128,9 @@ def test_nothing_is_left_after_an_error(system: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_of_an_interrupted_run(number: signal.Signals) -> None:
-    code = "from host import Host\nwith Host('el10', install=False) as host:\n"
+    # A shell's background job, and so all that it starts, ignores SIGINT.
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from host import Host\nwith Host('el10', install=False) as host:\n"
     code += (
         "    host.boot()\n    print(host.name, flush=True)\n    host.sh('sleep 1000', timeout=1000)"
     )
@@ -146,7 +148,10 @@ def test_nothing_is_left_of_an_interrupted_run(number: signal.Signals) -> None:
         assert traces(name)
         time.sleep(0.1)
         os.kill(run.pid, number)
-        run.communicate(timeout=60)
+        try:
+            run.communicate(timeout=60)
+        finally:
+            run.kill()
     if number == signal.SIGKILL:
         host_module.remove_leftovers.cache_clear()
         host_module.remove_leftovers()
