@@ -14,7 +14,8 @@ from .host import Host, Unit
 from .mode import Choice, choose
 
 _ENABLED = ("enabled", "enabled-runtime")
-_ACTIVE = ("active", "activating", "reloading", "refreshing")
+#: On its way down counts: a stop job is what waits for its end.
+_ACTIVE = ("active", "activating", "reloading", "refreshing", "deactivating")
 #: Unit file states that systemd can't change: nothing in [Install], or not a file of its own.
 _FIXED = ("static", "indirect", "generated", "transient", "linked", "linked-runtime")
 #: The services that guests run under.
