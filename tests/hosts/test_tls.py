@@ -50,16 +50,9 @@ def test_tls_is_offered_when_asked_for(system: str, mode: str) -> None:
         expect.mode_is(host, mode, tls=True)
         uri = "qemu+tls://localhost/system?pkipath=/root/pki"
         assert "Id" in host.run(["virsh", "-c", uri, "list", "--all"]).stdout
-        hello = host.run(
-            [
-                "openssl",
-                "s_client",
-                "-connect",
-                "localhost:16514",
-                "-CAfile",
-                "/root/pki/cacert.pem",
-            ]
-        )
+        # Its exit status says how the server hung up on a client that shows no certificate.
+        command = "openssl s_client -connect localhost:16514 -CAfile /root/pki/cacert.pem"
+        hello = host.run(command.split(), check=False)
         assert "Verify return code: 0 (ok)" in hello.stdout
         host.reboot()
         expect.mode_is(host, mode, tls=True)

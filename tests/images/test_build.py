@@ -244,6 +244,8 @@ class TestInterrupted:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **GUESTFS},
+            # A shell's background job, and so all that it starts, ignores SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stdout
         while "provisioning" not in process.stdout.readline():
