@@ -6,7 +6,7 @@ help: ## List the targets
 setup: ## Install what this machine lacks (Debian, Ubuntu; root)
 	@tests/setup-machine
 
-test: setup ## Everything but images: lint, unit and host tests (root)
+test: setup ## Everything: lint, unit, host and image tests (root)
 	.venv/bin/tox run
 
 lint: setup ## ruff, mypy, vermin, shellcheck
