@@ -17,6 +17,7 @@ from .systemd import Manager, UnitState
 #: Where unit files stand that are not an administrator's. Source: systemd.unit(5).
 _VENDOR_DIRS = ("usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _MASKED = ("masked", "masked-runtime")
+_OWN_UNITS = libvirt.PATTERNS + (tuned.SERVICE,)
 
 #: libvirt's own defaults for its TLS files. Source: docs/tlscerts.rst.
 _TLS_FILES = {
@@ -30,7 +31,7 @@ class Unit(NamedTuple):
     """A unit, on disk and in systemd's memory. The values are systemd's own.
 
     ``file_state``: UnitFileState, "" without a unit file. ``active``, ``sub``, ``load``:
-    ActiveState, SubState, LoadState; "inactive", "dead", "" in a tree where nothing runs.
+    ActiveState, SubState, LoadState; "inactive", "dead", "" for one that is not in systemd's memory.
     ``installed``: there is a unit file, behind a mask too. ``in_etc``: an administrator's unit file
     in /etc, where a mask would stand. ``alias_of``: the unit's own name if
     this is another one. ``ran``: a one-shot that has done its work since boot, or whose conditions
@@ -75,20 +76,24 @@ def read(manager: Manager, config: Config) -> Host:
     for name in config.units:
         if name not in states and "@" in name:
             states[name] = manager.unit_file_state(name)
-    names = sorted(name for name, state in states.items() if state)
+    # libvirt's units as they are: one that systemd loads now would stay as it is on disk now. Those
+    # asked for by name may be other units' names, or not loadable, which shows when they are loaded.
+    loaded = manager.loaded_units(_OWN_UNITS)
+    loaded.update(manager.units([name for name in config.units if states.get(name)]))
     units = {}
-    for name, loaded in manager.units(names).items():
+    for name in sorted(name for name, state in states.items() if state):
+        here = loaded.get(name, UnitState(name))
         units[name] = Unit(
             name,
             states[name],
-            loaded.active,
-            loaded.sub,
-            loaded.load,
+            here.active,
+            here.sub,
+            here.load,
             states[name] not in _MASKED or _is_installed(name, "/"),
             _is_in_etc(name, "/"),
-            loaded.name if loaded.name != name else "",
+            here.name if here.name != name else "",
             # One that is still to be enabled has not been asked for before.
-            name in config.units and states[name] != "disabled" and _ran(manager, loaded),
+            name in config.units and states[name] != "disabled" and _ran(manager, here),
         )
     daemon = units.get(tuned.SERVICE)
     asks = config.tuned and config.profile is not None
@@ -190,7 +195,7 @@ def _refusal(path: str) -> str:
 
 
 def _patterns(config: Config) -> List[str]:
-    return list(libvirt.PATTERNS) + [tuned.SERVICE] + list(config.units)
+    return list(_OWN_UNITS + config.units)
 
 
 def _os_release(root: str) -> Optional[str]:

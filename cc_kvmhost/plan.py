@@ -39,6 +39,10 @@ LEFT = Wish()
 #: Off for good: the other mode's units, which win at the next boot if anything can start them.
 AWAY = Wish(enabled=False, active=False, masked=True)
 
+#: When systemd reads its unit files again, which takes it longer than all else in a run together.
+BEFORE_START = "before the start jobs"
+AFTER_RUN = "after the run, which does not wait for it"
+
 
 class Plan(NamedTuple):
     """What a run will do, in this order. Units are in a fixed order, each at most once per field.
@@ -46,8 +50,9 @@ class Plan(NamedTuple):
     ``wishes``: every unit the plan is about. ``disable_runtime``: enabled only until the next
     reboot. ``keep_enabled``: enabled already, and enabled again after a disable, because Also= of a
     unit that is disabled takes others along. ``stop``, ``start``: jobs. ``reset``: failed units
-    that shall be inactive, or start although they failed too often. ``profile``: tuned's to set, None for none. ``stale``: systemd's memory
-    differs from the unit files already.
+    that shall be inactive, or start although they failed too often. ``reload``: when systemd reads
+    its unit files again, BEFORE_START, AFTER_RUN or None for not at all. ``profile``: tuned's to
+    set, None for none.
     """
 
     mode: str
@@ -61,9 +66,9 @@ class Plan(NamedTuple):
     mask: Tuple[str, ...]
     stop: Tuple[str, ...]
     reset: Tuple[str, ...]
+    reload: Optional[str]
     start: Tuple[str, ...]
     profile: Optional[str]
-    stale: bool
 
     @property
     def changed(self) -> List[str]:
@@ -87,7 +92,7 @@ class Plan(NamedTuple):
     @property
     def is_empty(self) -> bool:
         """The host is as asked, and systemd knows it."""
-        return not (self.changed or self.reset or self.stale)
+        return not (self.changed or self.reset or self.reload)
 
     @property
     def unit_file_changes(self) -> List[Tuple[str, Tuple[str, ...]]]:
@@ -233,6 +238,14 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     if config.tuned and config.profile is not None:
         if host.profile != tuned.Profile(config.profile, True):
             profile = config.profile
+    changed = unmask + disable + disable_runtime + enable + keep_enabled + mask
+    # A start job sees systemd's memory, which has a unit's mask, and every unit that the targets
+    # which it pulls in want; not what only is to be enabled. A unit of somebody else's may want one
+    # that is masked by this run.
+    decisive = unmask + disable + disable_runtime
+    if set(start).intersection(config.units):
+        decisive += mask
+    misled = any(_in_memory(units[n]) for n in decisive) or any(map(_is_stale, units.values()))
     return Plan(
         mode=choice.mode,
         reason=choice.reason,
@@ -245,9 +258,9 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         mask=tuple(mask),
         stop=tuple(stop),
         reset=tuple(reset),
+        reload=BEFORE_START if misled else AFTER_RUN if changed else None,
         start=tuple(start),
         profile=profile,
-        stale=any(_is_stale(unit) for unit in units.values()),
     )
 
 
@@ -298,10 +311,15 @@ def _is_up(unit: Unit) -> bool:
     return unit.active in ("active", "reloading", "refreshing") or unit.ran
 
 
+def _in_memory(unit: Unit) -> bool:
+    """systemd has read the unit's files. All others, and those it did not find, it reads when
+    somebody first asks for them."""
+    return unit.load not in ("", "not-found")
+
+
 def _is_stale(unit: Unit) -> bool:
-    """systemd has a mask in memory that is gone from the disk, or the reverse. A unit that is not
-    loaded has nothing to be stale."""
-    return bool(unit.load) and unit.file_state.startswith("masked") != (unit.load == "masked")
+    """systemd has a mask in memory that is gone from the disk, or the reverse."""
+    return _in_memory(unit) and unit.file_state.startswith("masked") != (unit.load == "masked")
 
 
 def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> List[str]:

@@ -113,10 +113,11 @@ class _Run:
         try:
             self._change_unit_files()
             self._stop()
-            self._reload()
+            self._reload(plan.BEFORE_START)
             self._set_profile()
             started = self._start()
             after = self._verify(started)
+            self._reload(plan.AFTER_RUN)
         except (KvmhostError, BusError, OSError) as error:
             problems = problems_of(error)
             with self.steps.step("undo", "put back what was changed"):
@@ -145,10 +146,10 @@ class _Run:
                 for unit in self.plan.reset + failed:
                     self.manager.reset_failed(unit)
 
-    def _reload(self) -> None:
-        if self.plan.unit_file_changes or self.plan.stale:
+    def _reload(self, when: str) -> None:
+        if self.plan.reload == when:
             with self.steps.step("reload", "have systemd read its unit files again"):
-                self.manager.reload()
+                self.manager.reload(wait=when == plan.BEFORE_START)
 
     def _set_profile(self) -> None:
         name = self.plan.profile

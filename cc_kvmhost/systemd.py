@@ -6,6 +6,7 @@ Source: org.freedesktop.systemd1(5). Everything but the wait for jobs is one cal
 import contextlib
 import logging
 import os
+import signal
 import socket
 import time
 from typing import (
@@ -54,13 +55,13 @@ _CLOUD_INIT = frozenset(
 
 
 class UnitState(NamedTuple):
-    """A unit as the manager has it in memory. Values: systemd's own, see systemctl(1)."""
+    """A unit as the manager has it in memory, or not. Values: systemd's own, see systemctl(1)."""
 
     name: str
-    load: str
-    active: str
-    sub: str
-    path: bytes
+    load: str = ""
+    active: str = "inactive"
+    sub: str = "dead"
+    path: bytes = b""
 
 
 class JobResults(NamedTuple):
@@ -174,13 +175,14 @@ class Manager:
             raise
 
     def units(self, names: Sequence[str]) -> Dict[str, UnitState]:
-        """Each unit as loaded, by the name asked for; ``name`` in it is the unit's own."""
+        """Each unit, loaded for it, by the name asked for; ``name`` in it is the unit's own."""
         rows = self._call("ListUnitsByNames", "as", _encoded(names)) if names else []
-        states = {}
-        for asked, row in zip(names, rows):
-            name, load, active, sub = (row[column].decode() for column in (0, 2, 3, 4))
-            states[asked] = UnitState(name, load, active, sub, row[6])
-        return states
+        return dict(zip(names, map(_unit_state, rows)))
+
+    def loaded_units(self, patterns: Iterable[str]) -> Dict[str, UnitState]:
+        """Every unit in systemd's memory whose own name matches (fnmatch); loads none."""
+        rows = self._call("ListUnitsByPatterns", "asas", [], _encoded(patterns))
+        return {state.name: state for state in map(_unit_state, rows)}
 
     def property(self, path: bytes, interface: str, name: str, signature: str) -> Any:
         """One property of a loaded unit by its object path; ``interface``: "Unit", "Service", …"""
@@ -208,7 +210,16 @@ class Manager:
         changes = reply[1] if method == "EnableUnitFiles" else reply
         return [path.decode() for _, path, _ in changes]
 
-    def reload(self) -> None:
+    def reload(self, wait: bool = True) -> None:
+        """Have systemd read all unit files again, which takes it 0.1 to 0.3 s.
+
+        :param wait: for its end. If not, it still comes before all that systemd is asked for next:
+            it takes up signals before messages. Source: SIGHUP in systemd(1).
+        """
+        if not wait:
+            with contextlib.suppress(PermissionError):  # a security module's
+                os.kill(1, signal.SIGHUP)
+                return
         self._call("Reload")
 
     def reset_failed(self, unit: str) -> None:
@@ -362,6 +373,11 @@ class Manager:
             self._call("CancelJob", "u", job)
         except BusError as error:
             LOG.debug("job %d: %s", job, error)
+
+
+def _unit_state(row: Sequence[Any]) -> UnitState:
+    name, load, active, sub = (row[column].decode() for column in (0, 2, 3, 4))
+    return UnitState(name, load, active, sub, row[6])
 
 
 def _encoded(strings: Iterable[str]) -> List[bytes]:

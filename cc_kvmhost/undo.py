@@ -100,7 +100,7 @@ class Undo:
 
     def _jobs(self, manager: Manager, verb: str, is_due: Callable[[bool, str], bool]) -> List[str]:
         """Run a job for each unit that ``is_due`` by whether it was up and its ActiveState now."""
-        names = [name for name in self._plan.wishes if self._before.unit(name).load]
+        names = list(self._plan.wishes)
         now = manager.units(names)
         for name in names:
             if now[name].active == "failed" and self._before.unit(name).active != "failed":

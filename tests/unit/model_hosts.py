@@ -7,7 +7,7 @@ from cc_kvmhost import libvirt, tuned
 from cc_kvmhost.config import Config
 from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.mode import System
-from cc_kvmhost.plan import Plan
+from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
 
 EL9 = System("centos", ("rhel", "fedora"), "9", "CentOS Stream 9")
 EL10 = System("centos", ("rhel", "fedora"), "10", "CentOS Stream 10 (Coughlan)")
@@ -39,7 +39,7 @@ def config(**section: Any) -> Config:
 def installed(*names: str, file_state: str = "disabled", **more: Any) -> Dict[str, Unit]:
     """Units that have a unit file, as systemd's manager sees them when nothing has loaded them."""
     return {
-        name: Unit(name, file_state, **dict({"installed": True, "load": "loaded"}, **more))
+        name: Unit(name, file_state, **dict({"installed": True}, **more))
         for name in names
     }
 
@@ -75,8 +75,11 @@ def with_units(units: Dict[str, Unit], names: Iterable[str], **changes: Any) -> 
 
 
 def fresh_el9() -> Host:
-    """EL 9 as installed: the preset has enabled the modular side, nothing runs yet."""
-    return host(with_units(everything(), PRESET, file_state="enabled"), system=EL9)
+    """EL 9 as installed: the preset has enabled the modular side, nothing runs yet. systemd has
+    loaded what is enabled, and with it everything that it names.
+    """
+    units = with_units(everything(), everything(), load="loaded")
+    return host(with_units(units, PRESET, file_state="enabled"), system=EL9)
 
 
 def fresh_el10() -> Host:
@@ -96,18 +99,26 @@ def applied(plan: Plan, before: Host) -> Host:
         for name in names:
             units[name] = units[name]._replace(**fields)
 
+    def reload() -> None:
+        for name, unit in units.items():
+            if unit.load:
+                load = "masked" if unit.file_state.startswith("masked") else "loaded"
+                units[name] = unit._replace(load=load)
+
     change(plan.unmask, file_state="disabled")
     change(plan.disable + plan.disable_runtime, file_state="disabled")
     change(plan.enable + plan.keep_enabled, file_state="enabled")
     change(plan.mask, file_state="masked")
     change(plan.stop, active="inactive", sub="dead")
     change(plan.reset, active="inactive", sub="dead")
-    if plan.unit_file_changes or plan.stale:
-        for name, unit in units.items():
-            if unit.load:
-                load = "masked" if unit.file_state.startswith("masked") else "loaded"
-                units[name] = unit._replace(load=load)
-    change(plan.start, active="active", sub="running")
+    if plan.reload == BEFORE_START:
+        reload()
+    for name in plan.start:
+        assert units[name].load != "masked", f"{name}: systemd would refuse to start it"
+        load = units[name].load or "loaded"
+        change([name], active="active", sub="running", load=load)
+    if plan.reload == AFTER_RUN:
+        reload()
     profile = before.profile
     if plan.profile is not None:
         profile = tuned.Profile(plan.profile, True)

@@ -9,7 +9,7 @@ from model_hosts import config, everything, host, installed, with_units
 from cc_kvmhost import libvirt, plan, tuned
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
-from cc_kvmhost.plan import Plan
+from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
 
 MODULAR: Dict[str, Any] = {"libvirt": {"mode": "modular"}}
 MONOLITHIC: Dict[str, Any] = {"libvirt": {"mode": "monolithic"}}
@@ -82,7 +82,6 @@ class TestFreshHosts:
         here = here._replace(units={n: u._replace(load="") for n, u in here.units.items()})
         chosen = make({}, here)
         assert chosen.start == chosen.stop == chosen.reset == ()
-        assert not chosen.stale
         assert chosen.enable == make({}, hosts.fresh_el9()).enable
         assert chosen.mask == make({}, hosts.fresh_el9()).mask
 
@@ -427,20 +426,64 @@ class TestMasks:
         assert "/etc/systemd/system/libvirtd.service is a unit file of this host's own" in problem
         make(MONOLITHIC, here)
 
-    def test_memory_that_differs_from_the_disk(self) -> None:
-        before = done(MODULAR, host(everything()))
-        assert not make(MODULAR, before).stale
-        units = with_units(dict(before.units), ["libvirtd.service"], load="loaded")
-        assert make(MODULAR, before._replace(units=units)).stale
-        units = with_units(dict(before.units), ["virtqemud.socket"], load="masked")
-        assert make(MODULAR, before._replace(units=units)).stale
-
     def test_mode_whose_units_are_only_masks(self) -> None:
         units = with_units(
             everything(), hosts.EL_MODULAR, file_state="masked", load="masked", installed=False
         )
         with pytest.raises(KvmhostError, match="not installed: virtqemud.socket"):
             make(MODULAR, host(units))
+
+
+class TestReload:
+    """systemd reads its unit files again at once only where a start job would go wrong without."""
+
+    def test_nothing_to_write(self) -> None:
+        units = dict(done(MODULAR, host(everything())).units)
+        assert make(MODULAR, host(units)).reload is None
+        units = with_units(units, ["virtqemud.socket"], active="inactive")
+        chosen = make(MODULAR, host(units))
+        assert chosen.start == ("virtqemud.socket",)
+        assert chosen.reload is None
+
+    @pytest.mark.parametrize("section", [MODULAR, MONOLITHIC])
+    def test_what_nobody_has_loaded_is_read_when_it_starts(self, section: Dict[str, Any]) -> None:
+        assert make(section, host(everything())).reload == AFTER_RUN
+
+    def test_a_mask_of_what_is_in_memory_can_wait(self) -> None:
+        units = with_units(everything(), hosts.MONOLITHIC, load="loaded")
+        assert make(MODULAR, host(units)).reload == AFTER_RUN
+
+    def test_but_not_if_units_of_others_start(self) -> None:
+        section = dict(MODULAR, units=["cockpit.socket"])
+        assert make(section, host(everything())).reload == AFTER_RUN
+        units = with_units(everything(), hosts.MONOLITHIC, load="loaded")
+        assert make(section, host(units)).reload == BEFORE_START
+
+    def test_targets_want_what_was_enabled_when_they_were_loaded(self) -> None:
+        assert make({}, hosts.fresh_el9()).reload == BEFORE_START
+        for state in ("enabled", "enabled-runtime"):
+            units = with_units(
+                everything(), ["libvirtd.socket"], load="loaded", file_state=state
+            )
+            assert make(MODULAR, host(units)).reload == BEFORE_START
+
+    def test_a_mask_in_memory_keeps_a_unit_from_starting(self) -> None:
+        units = with_units(everything(), ["virtqemud.socket"], file_state="masked")
+        assert make(MODULAR, host(units)).reload == AFTER_RUN
+        units = with_units(units, ["virtqemud.socket"], load="masked")
+        assert make(MODULAR, host(units)).reload == BEFORE_START
+
+    def test_memory_that_differs_from_the_disk_already(self) -> None:
+        before = done(MODULAR, host(everything()))
+        assert make(MODULAR, before).reload is None
+        for unit, load in (("libvirtd.service", "loaded"), ("virtqemud.socket", "masked")):
+            units = with_units(dict(before.units), [unit], load=load)
+            assert make(MODULAR, before._replace(units=units)).reload == BEFORE_START
+
+    def test_what_systemd_did_not_find_it_looks_for_again(self) -> None:
+        before = done(MODULAR, host(everything()))
+        units = with_units(dict(before.units), ["libvirtd.service"], load="not-found")
+        assert make(MODULAR, before._replace(units=units)).reload is None
 
 
 class TestProblems:
@@ -481,4 +524,4 @@ class TestSecondRun:
             after = done(then, done(first, start))
             again = make(then, after)
             assert again.changed == []
-            assert again.unit_file_changes == [] and again.reset == () and not again.stale
+            assert again.unit_file_changes == [] and again.reset == () and again.reload is None
