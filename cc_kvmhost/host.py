@@ -8,16 +8,13 @@ import socket
 import subprocess
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import files, libvirt, tuned
+from . import files, libvirt, tuned, unit_files
 from .config import Config
 from .errors import KvmhostError
 from .mode import System
 from .systemd import Manager, UnitState
 
-#: Where unit files stand that are not an administrator's. Source: systemd.unit(5).
-_VENDOR_DIRS = ("usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _MASKED = ("masked", "masked-runtime")
-_OWN_UNITS = libvirt.PATTERNS + (tuned.SERVICE,)
 
 #: libvirt's own defaults for its TLS files. Source: docs/tlscerts.rst.
 _TLS_FILES = {
@@ -72,13 +69,16 @@ class Host(NamedTuple):
 
 def read(manager: Manager, config: Config) -> Host:
     """Look at the running host."""
-    states = manager.unit_files(_patterns(config))
-    for name in config.units:
-        if name not in states and "@" in name:
-            states[name] = manager.unit_file_state(name)
+    templates = [name for name in config.units if "@" in name]
+    names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE,) + config.units)
+    states, rest = unit_files.states(name for name in names if name not in templates)
+    if rest:
+        states.update(manager.unit_files(rest))
+    for name in templates:
+        states[name] = manager.unit_file_state(name)
     # libvirt's units as they are: one that systemd loads now would stay as it is on disk now. Those
     # asked for by name may be other units' names, or not loadable, which shows when they are loaded.
-    loaded = manager.loaded_units(_OWN_UNITS)
+    loaded = manager.loaded_units(libvirt.PATTERNS + (tuned.SERVICE,))
     loaded.update(manager.units([name for name in config.units if states.get(name)]))
     units = {}
     for name in sorted(name for name, state in states.items() if state):
@@ -195,7 +195,7 @@ def _refusal(path: str) -> str:
 
 
 def _patterns(config: Config) -> List[str]:
-    return list(_OWN_UNITS + config.units)
+    return list(libvirt.PATTERNS + (tuned.SERVICE,) + config.units)
 
 
 def _os_release(root: str) -> Optional[str]:
@@ -210,11 +210,11 @@ def _os_release(root: str) -> Optional[str]:
 
 
 def _is_installed(unit: str, root: str) -> bool:
-    return any(os.path.exists(os.path.join(root, where, unit)) for where in _VENDOR_DIRS)
+    return any(os.path.exists(root + os.path.join(where, unit)) for where in unit_files.VENDOR)
 
 
 def _is_in_etc(unit: str, root: str) -> bool:
-    path = os.path.join(root, "etc/systemd/system", unit)
+    path = root + os.path.join(unit_files.ETC, unit)
     return os.path.lexists(path) and not os.path.islink(path)
 
 

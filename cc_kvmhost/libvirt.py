@@ -31,7 +31,7 @@ _DAEMONS = {
 #: Modular daemons that no section names: they leave the monolithic mode alone all the same.
 _OTHER_DAEMONS = ("virtchd", "virtlxcd", "virtvboxd", "virtvzd", "virtxend")
 
-#: Name patterns (fnmatch) that match every unit of this file, for one look at all unit files.
+#: Name patterns (fnmatch) that match all of UNITS, for one question about all of them.
 PATTERNS = (
     "virt*d.service",
     "virt*d.socket",
@@ -108,6 +108,14 @@ def mode_units(mode: str) -> Tuple[str, ...]:
     units += [networked.tcp, networked.tls]
     units += [each.service for each in daemons]
     return tuple(units)
+
+
+#: Every unit that this file knows.
+UNITS = (
+    mode_units(MODULAR)
+    + mode_units(MONOLITHIC)
+    + tuple(unit for name in SHARED for unit in Daemon(name).sockets + (Daemon(name).service,))
+)
 
 
 def other(mode: str) -> str:

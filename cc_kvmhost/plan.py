@@ -4,7 +4,6 @@ A plan is the difference between the host and the wish for each unit. On a host 
 it is empty, which is also how a run verifies what it did.
 """
 
-import difflib
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import libvirt, tuned
@@ -364,7 +363,9 @@ def _tuned_problems(config: Config, host: Host) -> List[str]:
             " false"
         )
     if config.profile is not None and config.profile not in host.profiles:
-        near = difflib.get_close_matches(config.profile, host.profiles, 1)
+        from difflib import get_close_matches  # takes longer to import than a plan to make
+
+        near = get_close_matches(config.profile, host.profiles, 1)
         problems.append(
             "{}.tuned.profile: no profile {!r} on this host;{} there are: {}".format(
                 KEY,

@@ -156,7 +156,7 @@ class Manager:
 
         :raises BusError: it does not
         """
-        self.unit_file_state("dbus.socket")
+        self._call("Ping", to=(_NAME, _PATH, b"org.freedesktop.DBus.Peer"))
 
     # What is here
 
@@ -249,12 +249,15 @@ class Manager:
             else:
                 pending[int(path.rsplit(b"/", 1)[1])] = unit
         queued: Set[str] = set()
-        look = _LOOK_AT_JOBS_AFTER
+        pause = _LOOK_AT_JOBS_AFTER
+        look = time.monotonic() + pause
         while pending and time.monotonic() < deadline:
-            self._wait(min(look, deadline - time.monotonic()))
-            if not self._collect(pending, results):
+            self._wait(min(look, deadline) - time.monotonic())
+            self._collect(pending, results)
+            if pending and time.monotonic() >= look:
                 queued |= self._set_aside(pending, results)
-                look = min(2 * look, 2.0)
+                pause = min(2 * pause, 2.0)
+                look = time.monotonic() + pause
         for job, unit in pending.items():
             results[unit] = "timeout"
             self._cancel(job)
@@ -305,20 +308,17 @@ class Manager:
         self._call("Subscribe")
 
     def _wait(self, seconds: float) -> None:
-        """Take in what the bus has, or wait for the next message."""
+        """Take in a message; wait for it if there is none yet."""
         try:
-            self._bus.process()
             self._bus.wait(int(max(seconds, 0) * 1000000))
             self._bus.process()
         except self._error as error:
             raise _failure("JobRemoved", error) from error
 
-    def _collect(self, pending: Dict[int, str], results: Dict[str, str]) -> bool:
-        """Move jobs that have ended from pending to results; True if there were any."""
-        ended = [job for job in pending if job in self._removed]
-        for job in ended:
+    def _collect(self, pending: Dict[int, str], results: Dict[str, str]) -> None:
+        """Move jobs that have ended from pending to results."""
+        for job in [job for job in pending if job in self._removed]:
             results[pending.pop(job)] = self._removed[job]
-        return bool(ended)
 
     def _set_aside(self, pending: Dict[int, str], results: Dict[str, str]) -> Set[str]:
         """Take out of pending what will not end while this process waits for it.

@@ -46,7 +46,7 @@ def read(root: str = "/") -> Profile:
 
 
 def ask(manager: Manager) -> Profile:
-    """The profile by the running daemon."""
+    """The profile by the running daemon, which writes its files after it has switched."""
     mode, _error = _call(manager, "profile_mode")
     return Profile(_call(manager, "active_profile").decode(), mode == b"manual")
 

@@ -38,10 +38,7 @@ def config(**section: Any) -> Config:
 
 def installed(*names: str, file_state: str = "disabled", **more: Any) -> Dict[str, Unit]:
     """Units that have a unit file, as systemd's manager sees them when nothing has loaded them."""
-    return {
-        name: Unit(name, file_state, **dict({"installed": True}, **more))
-        for name in names
-    }
+    return {name: Unit(name, file_state, **dict({"installed": True}, **more)) for name in names}
 
 
 def everything() -> Dict[str, Unit]:

@@ -462,9 +462,7 @@ class TestReload:
     def test_targets_want_what_was_enabled_when_they_were_loaded(self) -> None:
         assert make({}, hosts.fresh_el9()).reload == BEFORE_START
         for state in ("enabled", "enabled-runtime"):
-            units = with_units(
-                everything(), ["libvirtd.socket"], load="loaded", file_state=state
-            )
+            units = with_units(everything(), ["libvirtd.socket"], load="loaded", file_state=state)
             assert make(MODULAR, host(units)).reload == BEFORE_START
 
     def test_a_mask_in_memory_keeps_a_unit_from_starting(self) -> None:

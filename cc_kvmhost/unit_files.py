@@ -1,0 +1,130 @@
+"""Unit files by the disk: which there are, and what is linked to them.
+
+systemd looks through all of its directories once more for each unit that it is asked about: 2 ms
+for one that is disabled, 150 ms for libvirt's. Here all are looked through once, and only what
+leaves nothing to interpret is told: a package's own file without drop-ins, links by its own name,
+masks. The rest is systemd's to tell.
+
+Source: systemd.unit(5), "Unit File Load Path" and "[Install] Section Options"; systemctl(1),
+is-enabled.
+"""
+
+import os
+from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
+
+ETC = "/etc/systemd/system"
+RUN = "/run/systemd/system"
+#: Directories of packages.
+VENDOR = ("/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_OTHERS = (
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system.attached",
+    "/run/systemd/generator",
+    "/run/systemd/generator.late",
+)
+_MASK = "/dev/null"
+_WANTS = (".wants", ".requires", ".upholds")
+_RULES = ("WantedBy", "RequiredBy", "UpheldBy", "Alias", "DefaultInstance")
+
+
+def states(names: Iterable[str]) -> Tuple[Dict[str, str], List[str]]:
+    """What the disk alone tells of some units (no templates).
+
+    :return: UnitFileState by name, without those that have no unit file; and the names that
+        systemd has to be asked about
+    """
+    links = _Links()
+    told: Dict[str, str] = {}
+    left = []
+    for name in names:
+        if name in links.files:
+            state = links.state(name)
+            if state is None:
+                left.append(name)
+            else:
+                told[name] = state
+    return told, left
+
+
+class _Links:
+    """One look through all directories.
+
+    ``files``: unit -> the directories with a file or link of its name. ``wanted``: unit -> those
+    with such a link in one of their .wants. ``ambiguous``: units with drop-ins, or with links
+    between different names.
+    """
+
+    def __init__(self) -> None:
+        self.files: Dict[str, List[str]] = {}
+        self.wanted: Dict[str, Set[str]] = {}
+        self.ambiguous: Set[str] = set()
+        seen = set()
+        for directory in (ETC, RUN) + VENDOR + _OTHERS:
+            real = os.path.realpath(directory)
+            if real not in seen:  # /lib may be a link to /usr/lib
+                seen.add(real)
+                self._read(directory)
+
+    def _read(self, directory: str) -> None:
+        for entry in _entries(directory):
+            if entry.name.endswith(".d"):
+                self.ambiguous.add(entry.name[: -len(".d")])
+            elif entry.name.endswith(_WANTS):
+                for link in _entries(entry.path):
+                    self.wanted.setdefault(link.name, set()).add(directory)
+                    self._compare(link)
+            else:
+                self.files.setdefault(entry.name, []).append(directory)
+                self._compare(entry)
+
+    def _compare(self, entry: "os.DirEntry[str]") -> None:
+        if entry.is_symlink():
+            target = os.readlink(entry.path)
+            if target != _MASK and os.path.basename(target) != entry.name:
+                self.ambiguous.update((entry.name, os.path.basename(target)))
+
+    def state(self, name: str) -> Optional[str]:
+        """UnitFileState of a unit in ``files``; None if it takes systemd to tell."""
+        directories = self.files[name]
+        others = set(directories).union(self.wanted.get(name, ())).intersection(_OTHERS)
+        if others or name in self.ambiguous:
+            return None
+        path = os.path.join(directories[0], name)
+        if os.path.islink(path) and os.readlink(path) == _MASK:
+            return {ETC: "masked", RUN: "masked-runtime"}.get(directories[0])
+        wanted = self.wanted.get(name, set())
+        if len(directories) > 1 or directories[0] in (ETC, RUN) or wanted.intersection(VENDOR):
+            return None
+        if os.path.islink(path) or not os.path.getsize(path):
+            return None
+        if wanted:
+            return "enabled" if ETC in wanted else "enabled-runtime"
+        keys = set(_install_keys(path))
+        if keys.intersection(_RULES):
+            return "disabled"
+        return "indirect" if "Also" in keys else "static"
+
+
+def _entries(directory: str) -> "Iterator[os.DirEntry[str]]":
+    try:
+        with os.scandir(directory) as entries:
+            yield from entries
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _install_keys(path: str) -> Iterator[str]:
+    """The keys of a unit file's [Install] section that have a value."""
+    section = ""
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for line in map(str.strip, lines):
+            if line.startswith("["):
+                section = line
+            elif section == "[Install]" and not line.startswith(("#", ";")):
+                key, _, value = line.partition("=")
+                if value.strip():
+                    yield key.strip()
