@@ -36,7 +36,10 @@ roots: setup ## Build the hosts' root file systems, if the cache has none (root)
 demo: setup ## Boot both hosts with the example's user-data and show what came of it (root)
 	@$(TOX) demo
 
+bench: setup ## Measure a run against systemctl and Ansible; half an hour, a quiet machine (root)
+	@$(TOX) bench
+
 clean: ## Remove what the targets made here (the cache of roots stays)
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup test lint unit hosts images test-images rpm verify-centos roots demo clean
+.PHONY: help setup test lint unit hosts images test-images rpm verify-centos roots demo bench clean

@@ -230,6 +230,8 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])]
         stop += _services_in_the_way(host, wishes, start, stop)
         start += _services_to_start(choice.mode, host, wishes, start, stop)
+        # First what takes longest: it comes up beside all others.
+        start.sort(key=lambda n: n != tuned.SERVICE)
         reset = [n for n, w in wishes.items() if w.active is False and _is_failed(units[n])]
         # What failed too often in too short a time, or is about to, would not be started again.
         reset += [n for n in start if _is_failed(units[n]) or n in stop]

@@ -45,7 +45,7 @@ class Host:
 
     ``system``: el9 or el10. ``user_data``, ``vendor_data``: text of cloud-init's NoCloud seed. ``os_release``: text
     to replace the system's own. ``files``: further files to write (path to text). ``install``: with cc_kvmhost
-    installed and registered, or as the distribution made it.
+    installed and registered, or as the distribution made it. ``layers``: directories to lay over the system's root.
     """
 
     def __init__(
@@ -56,12 +56,14 @@ class Host:
         os_release: str | None = None,
         files: Mapping[str, str] | None = None,
         install: bool = True,
+        layers: Sequence[Path] = (),
     ) -> None:
         self.system = system
         self.name = f"kvmhost-{system}-{secrets.token_hex(3)}"
         self.leader = 0  # pid of the host's PID 1, 0: not running
         self.boot_seconds = 0.0
         self._install = install
+        self._layers = layers
         self._files = {
             f"{SEED}/meta-data": f"instance-id: {self.name}\nlocal-hostname: {system}\n",
             f"{SEED}/user-data": user_data if user_data is not None else "#cloud-config\n{}\n",
@@ -76,8 +78,8 @@ class Host:
     def __enter__(self) -> Host:
         nspawn.require_machine()
         remove_leftovers()
-        layers = [project.layer(self.system)] if self._install else []
-        layers.append(roots.root(self.system))
+        installed = [project.layer(self.system)] if self._install else []
+        layers = [*installed, *self._layers, roots.root(self.system)]
         self._directory = _hosts() / self.name
         with nspawn.locked(nspawn.cache() / "locks" / "hosts"):
             self._directory.mkdir()
@@ -198,6 +200,10 @@ class Host:
             raise HarnessError(f"{self.name} is not running: boot() comes first, or use chroot()")
         return self._inside(argv, check, timeout, input)
 
+    def follow(self, argv: Sequence[str]) -> str:
+        """``run`` for what takes its time: its standard error is shown as it comes, its output returned."""
+        return self._inside(argv, True, None, None, stderr=None).stdout
+
     def sh(
         self, script: str, check: bool = True, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
@@ -282,7 +288,12 @@ class Host:
         return self._directory / "root"
 
     def _inside(
-        self, argv: Sequence[str], check: bool = True, timeout: float = 60, input: str | None = None
+        self,
+        argv: Sequence[str],
+        check: bool = True,
+        timeout: float | None = 60,
+        input: str | None = None,
+        stderr: int | None = subprocess.PIPE,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the host's root: in the running host's namespaces, or on its overlay."""
         # Reading /proc/LEADER/root from here would follow the host's absolute symlinks into our own root.
@@ -297,7 +308,8 @@ class Host:
             [*enter, *argv],
             env=nspawn.ENVIRONMENT,
             input=input if input is not None else "",
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             timeout=timeout,
         )
