@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -68,7 +69,48 @@ def measure(samples: int) -> dict[str, Any]:
         # What is said on standard error goes on to the terminal: it takes minutes.
         command = ["python3", "/root/bench/inside.py", str(samples)]
         results: dict[str, Any] = json.loads(host.follow(command))
+    results["rows"].append(memory(min(samples, 5)))
     return {"date": time.strftime("%Y-%m-%d", time.gmtime()), **results}
+
+
+#: Has each cloud-init of a host note the most memory it had, when it ends.
+PEAK = """
+import atexit, re, sys
+
+def note():
+    peak = re.search(r"VmHWM:\\s*([0-9]+) kB", open("/proc/self/status").read()).group(1)
+    open("/run/peaks", "a").write(peak + "\\n")
+
+if any(argument.endswith("/cloud-init") for argument in sys.orig_argv):
+    atexit.register(note)
+"""
+PACKAGES = "/usr/lib/python3/dist-packages"
+
+
+def memory(samples: int) -> dict[str, Any]:
+    """The peak of cloud-init's processes in first boots with a section, against those without."""
+    print("peak memory of first boots ...", flush=True)
+    files = {f"{PACKAGES}/note_peak.py": PEAK, f"{PACKAGES}/note_peak.pth": "import note_peak\n"}
+    peaks = {}
+    for section in ("", "kvmhost: {}\n"):
+        taken = []
+        for _ in range(samples):
+            with Host(SYSTEM, user_data="#cloud-config\n" + section, files=files) as host:
+                host.boot()
+                assert host.exists("/run/kvmhost/report.json") == bool(section)
+                taken.append(max(map(int, host.read("/run/peaks").split())) / 1024)
+        peaks[section] = statistics.median(taken)
+    alone, together = peaks.values()
+    return {
+        "name": "peak memory added to cloud-init, first boot",
+        "note": f"{alone:.1f} MiB without, {together:.1f} MiB with a section",
+        "against": "first boot without a section",
+        "limit": 0.1,
+        "wanted": None,
+        "ours_mib": round(together - alone, 2),
+        "against_mib": round(alone, 2),
+        "ratio": (together - alone) / alone,
+    }
 
 
 def ansible(root: Path) -> Path:

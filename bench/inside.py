@@ -52,7 +52,6 @@ def main() -> None:
     results = [measure(row, samples) for row in rows(state, units)]
     results.append(without_section(samples))
     results.append(linear(state))
-    results.append(memory(state))
     print(json.dumps({"host": host(), "units": units, "rows": results}))
 
 
@@ -329,37 +328,6 @@ def linear(state: States) -> dict[str, Any]:
     }
 
 
-def memory(state: States) -> dict[str, Any]:
-    """cloud-init's final stage with the section, for real, against the same without."""
-    print("peak memory ...", file=sys.stderr, flush=True)
-    path = "/etc/cloud/cloud.cfg.d/99-bench.cfg"
-    peaks = {}
-    for section in ("", "kvmhost: {}\n"):
-        with open(path, "w") as stream:
-            stream.write("# bench\n" + section)
-        taken = []
-        for _ in range(5):
-            state.preset()
-            quiet("sh", "-c", "rm -f /var/lib/cloud/instance/sem/config_*kvmhost*")
-            if os.path.exists(REPORT):
-                os.unlink(REPORT)
-            taken.append(final_stage())
-            assert os.path.exists(REPORT) == bool(section), "the module must have run, or not"
-        peaks[section] = statistics.median(taken)
-    os.unlink(path)
-    alone, together = peaks[""], peaks["kvmhost: {}\n"]
-    return {
-        "name": "peak memory added to cloud-init's final stage",
-        "note": f"{alone:.1f} MiB without, {together:.1f} MiB with the section",
-        "against": "the stage without the section",
-        "limit": 0.1,
-        "wanted": None,
-        "ours_mib": round(together - alone, 2),
-        "against_mib": round(alone, 2),
-        "ratio": (together - alone) / alone,
-    }
-
-
 # Samples
 
 
@@ -382,23 +350,6 @@ def handle(config: dict[str, Any]) -> float:
         return seconds
 
     return in_child(body)
-
-
-FINAL_STAGE = """
-import re, sys
-from cloudinit.cmd.main import main
-sys.argv = ["cloud-init", "modules", "--mode", "final"]
-try:
-    main()
-finally:
-    print("peak", re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read()).group(1))
-"""
-
-
-def final_stage() -> float:
-    """Peak memory of `cloud-init modules --mode final`, in MiB."""
-    printed = output(sys.executable, "-c", FINAL_STAGE)
-    return int(printed.split("peak ")[1]) / 1024
 
 
 def in_child(body: Callable[[], float]) -> float:

@@ -67,8 +67,11 @@ class Host(NamedTuple):
         return self.units.get(name, Unit(name))
 
 
-def read(manager: Manager, config: Config) -> Host:
-    """Look at the running host."""
+def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = None) -> Host:
+    """Look at the running host.
+
+    :param profile: tuned's, if it is known; tuned takes a while to answer
+    """
     templates = [name for name in config.units if "@" in name]
     names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE,) + config.units)
     states, rest = unit_files.states(name for name in names if name not in templates)
@@ -104,7 +107,7 @@ def read(manager: Manager, config: Config) -> Host:
         units=units,
         guests=running_guests(),
         profiles=tuple(tuned.profiles()) if asks else (),
-        profile=tuned.ask(manager) if running else tuned.read(),
+        profile=profile or (tuned.ask(manager) if running else tuned.read()),
         tls=_tls_problems("/") if config.tls else {},
     )
 

@@ -181,7 +181,9 @@ class _Run:
         with self.steps.step("verify", "look at the host again"):
             after = self.before
             if not self.plan.is_empty:
-                after = host.read(self.manager, self.config)
+                switched = self.plan.profile is not None or tuned.SERVICE in self.plan.start
+                known = None if switched else self.before.profile
+                after = host.read(self.manager, self.config, known)
             choice = Choice(self.plan.mode, self.plan.reason)
             left = plan.make_for(choice, self.config, after, force=True)
             # A service that was asked for may end when its work is done.

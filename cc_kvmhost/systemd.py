@@ -4,10 +4,13 @@ Source: org.freedesktop.systemd1(5). Everything but the wait for jobs is one cal
 """
 
 import contextlib
+import importlib
+import importlib.util
 import logging
 import os
 import signal
 import socket
+import sys
 import time
 from typing import (
     AbstractSet,
@@ -125,21 +128,20 @@ class Manager:
 
     def __enter__(self) -> "Manager":
         try:
-            from pystemd.dbusexc import DBusBaseError
-            from pystemd.dbuslib import DBus, apply_signature
+            dbuslib, dbusexc = _import_pystemd()
         except ImportError as error:
             raise KvmhostError(
                 [f"systemd can't be reached: {error}; install python3-pystemd (from EPEL on EL)"]
             ) from error
-        self._error = DBusBaseError
-        self._signature = apply_signature
+        self._error = dbusexc.DBusBaseError
+        self._signature = dbuslib.apply_signature
         _greet_bus(self._timeout)
-        self._bus = DBus()
+        self._bus = dbuslib.DBus()
         # Within it the connection and its first call, by which it takes the timeout.
         with _bus_timeout(self._timeout):
             try:
                 self._bus.open()
-            except DBusBaseError as error:
+            except self._error as error:
                 raise KvmhostError([f"the system bus can't be opened: {error}"]) from error
             try:
                 self.ping()
@@ -373,6 +375,26 @@ class Manager:
             self._call("CancelJob", "u", job)
         except BusError as error:
             LOG.debug("job %d: %s", job, error)
+
+
+def _import_pystemd() -> Tuple[Any, Any]:
+    """pystemd's bindings of libsystemd, dbuslib and dbusexc, without the rest of the package.
+
+    Its __init__ loads lxml for classes that are not used here: 4 MiB and 10 ms. So it is not run;
+    whoever imports pystemd later gets all of it.
+
+    :raises ImportError: pystemd, or what it is made of, is missing
+    """
+    spec = None if "pystemd" in sys.modules else importlib.util.find_spec("pystemd")
+    if spec is not None:
+        sys.modules["pystemd"] = importlib.util.module_from_spec(spec)
+    try:
+        names = ("pystemd.dbuslib", "pystemd.dbusexc")
+        dbuslib, dbusexc = map(importlib.import_module, names)
+    finally:
+        if spec is not None:
+            del sys.modules["pystemd"]
+    return dbuslib, dbusexc
 
 
 def _unit_state(row: Sequence[Any]) -> UnitState:

@@ -53,13 +53,13 @@ def states(names: Iterable[str]) -> Tuple[Dict[str, str], List[str]]:
 class _Links:
     """One look through all directories.
 
-    ``files``: unit -> the directories with a file or link of its name. ``wanted``: unit -> those
-    with such a link in one of their .wants. ``ambiguous``: units with drop-ins, or with links
-    between different names.
+    ``files``: unit -> the directories with a file or link of its name, and these. ``wanted``: unit
+    -> the directories with such a link in one of their .wants. ``ambiguous``: units with drop-ins,
+    or with links between different names.
     """
 
     def __init__(self) -> None:
-        self.files: Dict[str, List[str]] = {}
+        self.files: Dict[str, Dict[str, os.DirEntry[str]]] = {}
         self.wanted: Dict[str, Set[str]] = {}
         self.ambiguous: Set[str] = set()
         seen = set()
@@ -78,7 +78,7 @@ class _Links:
                     self.wanted.setdefault(link.name, set()).add(directory)
                     self._compare(link)
             else:
-                self.files.setdefault(entry.name, []).append(directory)
+                self.files.setdefault(entry.name, {})[directory] = entry
                 self._compare(entry)
 
     def _compare(self, entry: "os.DirEntry[str]") -> None:
@@ -89,21 +89,19 @@ class _Links:
 
     def state(self, name: str) -> Optional[str]:
         """UnitFileState of a unit in ``files``; None if it takes systemd to tell."""
-        directories = self.files[name]
-        others = set(directories).union(self.wanted.get(name, ())).intersection(_OTHERS)
-        if others or name in self.ambiguous:
+        files, wanted = self.files[name], self.wanted.get(name, set())
+        if name in self.ambiguous or not wanted.union(files).isdisjoint(_OTHERS):
             return None
-        path = os.path.join(directories[0], name)
-        if os.path.islink(path) and os.readlink(path) == _MASK:
-            return {ETC: "masked", RUN: "masked-runtime"}.get(directories[0])
-        wanted = self.wanted.get(name, set())
-        if len(directories) > 1 or directories[0] in (ETC, RUN) or wanted.intersection(VENDOR):
-            return None
-        if os.path.islink(path) or not os.path.getsize(path):
+        for directory, state in ((ETC, "masked"), (RUN, "masked-runtime")):
+            if directory in files:
+                link = files[directory]
+                return state if link.is_symlink() and os.readlink(link.path) == _MASK else None
+        (entry, *more) = files.values()
+        if more or entry.is_symlink() or not wanted.isdisjoint(VENDOR) or not entry.stat().st_size:
             return None
         if wanted:
             return "enabled" if ETC in wanted else "enabled-runtime"
-        keys = set(_install_keys(path))
+        keys = set(_install_keys(entry.path))
         if keys.intersection(_RULES):
             return "disabled"
         return "indirect" if "Also" in keys else "static"

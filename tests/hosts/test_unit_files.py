@@ -35,7 +35,7 @@ printf '[Service]\\nExecStart=sleep infinity\\n' >/usr/lib/systemd/system/droppe
 printf '[Service]\\nExecStart=true\\n' >/usr/lib/systemd/system/wanted.service
 printf '[Service]\\nExecStart=true\\n[Install]\\n# WantedBy=x.target\\nWantedBy=\\n' >/usr/lib/systemd/system/nothing.service
 printf '[Service]\\nExecStart=true\\n[Install]\\nAlso=own.service\\n' >/usr/lib/systemd/system/also.service
-: >empty.service
+: >empty.service; : >/usr/lib/systemd/system/empty-too.service
 mkdir -p dropped.service.d multi-user.target.wants other.target.requires
 printf '[Install]\\nWantedBy=multi-user.target\\n' >dropped.service.d/install.conf
 mkdir -p /usr/lib/systemd/system/multi-user.target.wants
