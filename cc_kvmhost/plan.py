@@ -44,7 +44,8 @@ AFTER_RUN = "after the run, which does not wait for it"
 
 
 class Plan(NamedTuple):
-    """What a run will do, in this order. Units are in a fixed order, each at most once per field.
+    """What a run will do, after tuned's profile in this order. Units are in a fixed order, each at
+    most once per field.
 
     ``wishes``: every unit the plan is about. ``disable_runtime``: enabled only until the next
     reboot. ``keep_enabled``: enabled already, and enabled again after a disable, because Also= of a
@@ -230,7 +231,7 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])]
         stop += _services_in_the_way(host, wishes, start, stop)
         start += _services_to_start(choice.mode, host, wishes, start, stop)
-        # First what takes longest: it comes up beside all others.
+        # First what takes longest: it comes up beside all else.
         start.sort(key=lambda n: n != tuned.SERVICE)
         reset = [n for n, w in wishes.items() if w.active is False and _is_failed(units[n])]
         # What failed too often in too short a time, or is about to, would not be started again.

@@ -67,6 +67,13 @@ class UnitState(NamedTuple):
     path: bytes = b""
 
 
+class Jobs(NamedTuple):
+    """Jobs on their way: number -> unit; and those that could not be queued: unit -> why."""
+
+    pending: Dict[int, str]
+    results: Dict[str, str]
+
+
 class JobResults(NamedTuple):
     """How jobs ended: unit -> systemd's job result ("done", "failed", "timeout", …), and the
     units whose jobs were left in the queue because they wait for this very process."""
@@ -239,17 +246,25 @@ class Manager:
         :param seconds: what all of them together may take; a job that has not ended by then is
             canceled and its result is "timeout"
         """
-        deadline = time.monotonic() + seconds
+        jobs = Jobs({}, {})
+        self.queue_jobs(verb, units, jobs)
+        return self.finish_jobs(jobs, seconds)
+
+    def queue_jobs(self, verb: str, units: Sequence[str], jobs: Jobs) -> None:
+        """Queue a job for each unit and add it to ``jobs``; systemd is at them from now on."""
         self._subscribe()
-        results: Dict[str, str] = {}
-        pending: Dict[int, str] = {}
         for unit in units:
             try:
                 path = self._call(_JOB_CALLS[verb], "ss", unit.encode(), b"replace")
             except BusError as error:
-                results[unit] = str(error)
+                jobs.results[unit] = str(error)
             else:
-                pending[int(path.rsplit(b"/", 1)[1])] = unit
+                jobs.pending[int(path.rsplit(b"/", 1)[1])] = unit
+
+    def finish_jobs(self, jobs: Jobs, seconds: float) -> JobResults:
+        """Follow queued jobs until they end; ``seconds`` as for run_jobs()."""
+        deadline = time.monotonic() + seconds
+        pending, results = jobs
         queued: Set[str] = set()
         pause = _LOOK_AT_JOBS_AFTER
         look = time.monotonic() + pause
@@ -263,7 +278,7 @@ class Manager:
         for job, unit in pending.items():
             results[unit] = "timeout"
             self._cancel(job)
-        return JobResults(results, tuple(unit for unit in units if unit in queued))
+        return JobResults(results, tuple(unit for unit in results if unit in queued))
 
     # Calls of other services
 
