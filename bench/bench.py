@@ -39,10 +39,11 @@ def main() -> int:
     parser.add_argument(
         "--output", type=Path, default=CHECKOUT / "build" / "bench", help="directory (build/bench)"
     )
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows with TEXT in their name")
     parser.add_argument("--document", action="store_true", help="write docs/performance.* too")
     options = parser.parse_args()
 
-    results = measure(options.samples)
+    results = measure(options.samples, options.only)
     table = "\n".join(markdown(results)) + "\n"
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -58,7 +59,7 @@ def main() -> int:
     return int(bool(missed))
 
 
-def measure(samples: int) -> dict[str, Any]:
+def measure(samples: int, only: str) -> dict[str, Any]:
     """Everything that inside.py finds out on a host with Ansible, and when."""
     root = roots.root(SYSTEM, lambda text: print(text, flush=True))
     with Host(SYSTEM, layers=[ansible(root)]) as host:
@@ -67,9 +68,10 @@ def measure(samples: int) -> dict[str, Any]:
         host.boot()
         host.run(["python3", "-m", "compileall", "-q", "/usr/lib/python3/dist-packages/cc_kvmhost"])
         # What is said on standard error goes on to the terminal: it takes minutes.
-        command = ["python3", "/root/bench/inside.py", str(samples)]
+        command = ["python3", "/root/bench/inside.py", str(samples), only]
         results: dict[str, Any] = json.loads(host.follow(command))
-    results["rows"].append(memory(min(samples, 5)))
+    if not only:
+        results["rows"].append(memory(min(samples, 5)))
     return {"date": time.strftime("%Y-%m-%d", time.gmtime()), **results}
 
 
@@ -154,14 +156,15 @@ def markdown(results: dict[str, Any]) -> list[str]:
         )
     lines += [
         "",
-        "| run | steps, ms | systemd's own time for its start jobs, ms |",
-        "|---|---|---|",
+        "| run | steps, ms | start jobs | systemd's time for them, ms | the same, by systemctl |",
+        "|---|---|---|---|---|",
     ]
     for row in results["rows"]:
         if "steps_ms" in row:
             steps = ", ".join(f"{name} {value:g}" for name, value in row["steps_ms"].items())
-            jobs = f"{row['jobs_ms']:g} ({row['jobs']} jobs)" if row["jobs"] else "no jobs"
-            lines.append(f"| {row['name']} | {steps} | {jobs} |")
+            jobs = f"{row['jobs']} jobs" if row["jobs"] else "no jobs"
+            times = (f"{row['jobs_ms'].get(side, '')}" for side in ("ours", "against"))
+            lines.append(f"| {row['name']} | {steps} | {jobs} | {' | '.join(times)} |")
     facts = results["host"]
     lines += [
         "",
@@ -178,8 +181,13 @@ def _cell(row: dict[str, Any], side: str) -> str:
         return f"{row[f'{side}_mib']:g} MiB"
     values = row[f"{side}_ms"]
     if values["samples"] == 1:
-        return f"{values['median']:g}"
-    return f"{values['median']:.4g} ({values['min']:.4g} to {values['max']:.4g})"
+        return _number(values["median"])
+    low, high = (_number(values[end]) for end in ("min", "max"))
+    return f"{_number(values['median'])} ({low} to {high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ratio(value: float) -> str:
@@ -192,6 +200,8 @@ def chart(results: dict[str, Any]) -> bytes:
     bars = pygal.HorizontalBar(
         title="Milliseconds, medians (logarithmic)",
         logarithmic=True,
+        range=(10, 20000),
+        y_labels=[10, 100, 1000, 10000],
         print_values=True,
         value_formatter=lambda value: f"{value:.0f}",
         x_labels=[row["name"] for row in rows],

@@ -1,9 +1,10 @@
 """The measuring part of `make bench`: runs as a program inside a test host, as its root.
 
-Each sample of ours is a process forked from one that has loaded what cloud-init has loaded when it
-calls a config module; what the module imports beyond that is part of its time.
+Each sample of ours is a process that has loaded what cloud-init has loaded when it calls a config
+module; what the module imports beyond that is part of its time.
 
-Usage: inside.py SAMPLES; prints the results as JSON, and on standard error what it is at.
+Usage: inside.py SAMPLES [TEXT]; prints the results as JSON, and on standard error what it is at.
+With TEXT only the rows that have it in their name.
 """
 
 import json
@@ -12,18 +13,11 @@ import statistics
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import cloudinit.cmd.main  # noqa: F401  what cloud-init has loaded by the time it calls a module
-import cloudinit.reporting.events  # noqa: F401
-import jsonschema  # noqa: F401
-import yaml  # noqa: F401
-
 REPORT = "/run/kvmhost/report.json"
 BENCH = os.path.dirname(os.path.abspath(__file__))
-#: A few thousandths of what is compared: the clock's own cost is of no account.
 clock = time.monotonic
 
 
@@ -49,9 +43,10 @@ def main() -> None:
     samples = int(sys.argv[1])
     state = States()
     units = state.wanted_units()
-    results = [measure(row, samples) for row in rows(state, units)]
-    results.append(without_section(samples))
-    results.append(linear(state))
+    text = "".join(sys.argv[2:])
+    results = [measure(row, samples) for row in rows(state, units) if text in row.name]
+    if not text:
+        results += [without_section(samples), linear(state)]
     print(json.dumps({"host": host(), "units": units, "rows": results}))
 
 
@@ -243,16 +238,20 @@ def measure(row: Row, samples: int) -> dict[str, Any]:
     ours: list[float] = []
     against: list[float] = []
     steps: list[dict[str, float]] = []
-    jobs: list[float] = []
+    jobs: dict[str, list[float]] = {"ours": [], "against": []}
+    started: list[str] = []
     for _ in range(samples):
         row.prepare()
         ours.append(row.run())
         content = report()
         steps.append({step["name"]: step["ms"] for step in content["steps"]})
         started = [line.split()[1] for line in content["changed"] if line.startswith("start ")]
+        jobs["ours"].append(job_time(started))
         row.prepare()
         against.append(row.compare())
-        jobs.append(job_time(started))
+        jobs["against"].append(job_time(started))
+    if not row.against.startswith("systemctl"):
+        del jobs["against"]  # starts others, or each by itself
     names = list(dict.fromkeys(name for each in steps for name in each))
     return {
         "name": row.name,
@@ -267,8 +266,12 @@ def measure(row: Row, samples: int) -> dict[str, Any]:
             name: round(statistics.median(each.get(name, 0.0) for each in steps), 1)
             for name in names
         },
-        "jobs_ms": round(1000 * statistics.median(jobs), 1),
         "jobs": len(started),
+        "jobs_ms": {
+            side: round(1000 * statistics.median(taken), 1)
+            for side, taken in jobs.items()
+            if started
+        },
     }
 
 
@@ -336,40 +339,34 @@ def apply(section: dict[str, Any] | None = None) -> float:
     return handle({"kvmhost": section or {}})
 
 
+#: Loads what cloud-init has loaded by the time it calls a module, then is timed.
+HANDLE = """
+import json, sys, time
+import cloudinit.cmd.main, cloudinit.reporting.events, jsonschema, yaml
+
+config = json.loads(sys.argv[1])
+before = set(sys.modules)
+start = time.monotonic()
+import cc_kvmhost
+
+cc_kvmhost.handle("kvmhost", config, None)
+seconds = time.monotonic() - start
+loaded = {name.split(".")[0] for name in set(sys.modules) - before}
+assert config or loaded == {"cc_kvmhost"}, loaded
+print(seconds)
+"""
+
+
 def handle(config: dict[str, Any]) -> float:
-    def body() -> float:
-        before = set(sys.modules)
-        start = clock()
-        import cc_kvmhost
-
-        cc_kvmhost.handle("kvmhost", config, None)
-        seconds = clock() - start
-        if not config:
-            loaded = {name.split(".")[0] for name in set(sys.modules) - before}
-            assert loaded == {"cc_kvmhost"}, loaded
-        return seconds
-
-    return in_child(body)
-
-
-def in_child(body: Callable[[], float]) -> float:
-    """The result of a function that runs in a process of its own, forked from this one."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writer, json.dumps(body()).encode())
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    os.close(writer)
-    with os.fdopen(reader) as stream:
-        text = stream.read()
-    _, status = os.waitpid(child, 0)
-    if status:
-        raise SystemExit("a sample failed; see above")
-    return float(json.loads(text))
+    """Seconds from the handler's entry to its return, with the module's import, in a process of
+    its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", HANDLE, json.dumps(config)],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return float(done.stdout.splitlines()[-1])
 
 
 def command(*argv: str, env: dict[str, str] | None = None) -> float:
