@@ -36,7 +36,7 @@ roots: setup ## Build the hosts' root file systems, if the cache has none (root)
 demo: setup ## Boot both hosts with the example's user-data and show what came of it (root)
 	@$(TOX) demo
 
-bench: setup ## Measure a run against systemctl and Ansible; half an hour, a quiet machine (root)
+bench: setup ## Measure a run against systemctl and Ansible; a quarter of an hour, on a quiet machine (root)
 	@$(TOX) bench
 
 clean: ## Remove what the targets made here (the cache of roots stays)

@@ -234,8 +234,10 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         # First what takes longest: it comes up beside all else.
         start.sort(key=lambda n: n != tuned.SERVICE)
         reset = [n for n, w in wishes.items() if w.active is False and _is_failed(units[n])]
-        # What failed too often in too short a time, or is about to, would not be started again.
-        reset += [n for n in start if _is_failed(units[n]) or n in stop]
+        # What started too often in too short a time would not be started again; systemd remembers
+        # that of the other mode's units too, if one switches there and back.
+        again = set(stop).union(n for n in unmask if _in_memory(units[n]))
+        reset += [n for n in start if _is_failed(units[n]) or n in again]
     profile = None
     if config.tuned and config.profile is not None:
         if host.profile != tuned.Profile(config.profile, True):

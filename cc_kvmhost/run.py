@@ -8,7 +8,7 @@ import time
 from typing import Any, Iterator, Optional
 
 from . import config as configuration
-from . import host, plan, tuned
+from . import host, libvirt, plan, tuned
 from .config import Config
 from .errors import KvmhostError
 from .host import Host
@@ -154,6 +154,13 @@ class _Run:
                 failed = tuple(unit for unit in stopped if stopped[unit].active == "failed")
                 for unit in self.plan.reset + failed:
                     self.manager.reset_failed(unit)
+                # Left by one that somebody's reload had made known as masked before it stopped:
+                # clients would try it.
+                for unit in self.plan.stop:
+                    path = libvirt.socket_path(unit)
+                    if path:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(path)
 
     def _reload(self, when: str) -> None:
         if self.plan.reload == when:

@@ -104,6 +104,20 @@ def test_back_and_forth_ten_times_ends_where_it_began(system: str) -> None:
         assert shared_daemons(host) == shared
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_reload_of_somebody_in_the_middle_leaves_no_socket_behind(system: str) -> None:
+    """A socket that systemd knows as masked stops without removing its path, and clients try it."""
+    with Host(system) as host:
+        host.boot()
+        run(host, "modular")
+        sockets = " ".join(expect.wanted_sockets("modular"))
+        # As a run that somebody's reload overtakes between its masks and its stop jobs.
+        host.sh(f"systemctl mask {sockets} 2>&1; systemctl daemon-reload")
+        run(host, "monolithic")
+        expect.mode_is(host, "monolithic")
+        assert not host.exists("/run/libvirt/virtqemud-sock")
+
+
 TINY = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>16</memory>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><console type='pty'/></devices></domain>"""
