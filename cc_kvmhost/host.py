@@ -184,17 +184,24 @@ def refusals(units: Iterable[str]) -> Dict[str, str]:
     return {unit: _refusal(path) for unit, path in paths.items() if path}
 
 
+def is_deserted(path: str) -> bool:
+    """There is a socket, and nobody listens on it any more."""
+    return _connect(path) == errno.ECONNREFUSED
+
+
 def _refusal(path: str) -> str:
-    # Asks as a datagram client: the kernel looks the path up, checks the permission and finds the
-    # socket behind it, then refuses the type. A real connection would start the daemon behind it.
+    number = _connect(path)
+    if number == errno.EPROTOTYPE:
+        return ""
+    return f"{path}: {os.strerror(number) if number else 'not a stream socket'}"
+
+
+def _connect(path: str) -> int:
+    """What a datagram client is told (errno): the kernel looks the path up, checks the permission
+    and finds the socket behind it, then refuses the type with EPROTOTYPE. A real connection would
+    start the daemon behind it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError as error:
-            if error.errno == errno.EPROTOTYPE:
-                return ""
-            return f"{path}: {error.strerror or error}"
-    return f"{path}: not a stream socket"
+        return probe.connect_ex(path)
 
 
 def _patterns(config: Config) -> List[str]:

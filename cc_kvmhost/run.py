@@ -155,10 +155,11 @@ class _Run:
                 for unit in self.plan.reset + failed:
                     self.manager.reset_failed(unit)
                 # Left by one that somebody's reload had made known as masked before it stopped:
-                # clients would try it.
+                # clients would try it. After a re-execution of systemd the other mode's socket may
+                # listen there instead: systemd gives it what the masked one can't hold.
                 for unit in self.plan.stop:
                     path = libvirt.socket_path(unit)
-                    if path:
+                    if path and host.is_deserted(path):
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(path)
 

@@ -118,6 +118,30 @@ def test_a_reload_of_somebody_in_the_middle_leaves_no_socket_behind(system: str)
         assert not host.exists("/run/libvirt/virtqemud-sock")
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("wanted", MODES)
+def test_a_reexecution_in_the_middle_leaves_the_path_that_both_modes_own(
+    system: str, wanted: str
+) -> None:
+    """systemd gives a listening socket whose unit is masked to another unit with the same path."""
+    owner = {"modular": "virtproxyd", "monolithic": "libvirtd"}
+    other = expect.OTHER[wanted]
+    with Host(system) as host:
+        host.boot()
+        run(host, other)
+        names = "{0}.socket {0}-ro.socket {0}-admin.socket"
+        host.sh(
+            # As a run that is overtaken between its masks and its stop jobs.
+            f"systemctl --no-reload unmask {names.format(owner[wanted])} 2>&1;"
+            f"systemctl --no-reload enable {names.format(owner[wanted])} 2>&1;"
+            f"systemctl --no-reload mask {names.format(owner[other])} 2>&1;"
+            "systemctl daemon-reexec"
+        )
+        assert host.units("*")[owner[wanted] + ".socket"].active == "active", "it was not overtaken"
+        run(host, wanted)
+        expect.mode_is(host, wanted)
+
+
 TINY = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>16</memory>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><console type='pty'/></devices></domain>"""
