@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -211,6 +212,28 @@ class TestDownload:
         done = self.attempt(f"{served[0]}/base.qcow2", tmp_path, package, output)
         assert_refused(done, output, "not using it")
         assert list((tmp_path / "cache").iterdir()) == []
+
+    def test_no_room(
+        self,
+        served: tuple[str, list[str]],
+        base: Path,
+        package: Path,
+        output: Path,
+        tmp_path: Path,
+    ) -> None:
+        """The cache is full in the middle of the download."""
+        cache = tmp_path / "cache"
+        cache.mkdir()
+        size = base.stat().st_size // 2
+        argv: list[str | Path] = [BUILD, "--release", "9", "--base", f"{served[0]}/base.qcow2"]
+        argv += ["--cache", cache, "--package", package, "--output", output]
+        script = f"mount -t tmpfs -o size={size} none {cache} && {shlex.join(map(str, argv))}"
+        script += f"; status=$?; ls -A {cache}; exit $status"
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True
+        )
+        assert_refused(done, output, "base.qcow2.part: No space left on device", "--cache")
+        assert not {"base.qcow2", "base.qcow2.part"}.intersection(done.stdout.splitlines())
 
     def test_not_published(
         self, served: tuple[str, list[str]], package: Path, output: Path, tmp_path: Path
