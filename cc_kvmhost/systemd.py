@@ -40,6 +40,8 @@ _MANAGER = b"org.freedesktop.systemd1.Manager"
 
 #: Seconds until a job that has not ended is asked what it waits for.
 _LOOK_AT_JOBS_AFTER = 0.25
+#: How often jobs are queued if somebody else's take their place.
+_TRIES = 3
 #: Seconds for which calls are tried again while systemd is off the bus: it re-executes.
 _REEXEC = 5.0
 #: The units of cloud-init's stages. By name: since 24.3 its process is in none of those that wait
@@ -246,9 +248,16 @@ class Manager:
         :param seconds: what all of them together may take; a job that has not ended by then is
             canceled and its result is "timeout"
         """
-        jobs = Jobs({}, {})
-        self.queue_jobs(verb, units, jobs)
-        return self.finish_jobs(jobs, seconds)
+        deadline = time.monotonic() + seconds
+        for _ in range(_TRIES):
+            jobs = Jobs({}, {})
+            self.queue_jobs(verb, units, jobs)
+            done = self.finish_jobs(jobs, deadline - time.monotonic())
+            # By a job that took its place: a service that is on its way up again (Restart=, or for
+            # a client) starts its sockets too. Once they have all stopped, nothing brings them back.
+            if "canceled" not in done.results.values():
+                break
+        return done
 
     def queue_jobs(self, verb: str, units: Sequence[str], jobs: Jobs) -> None:
         """Queue a job for each unit and add it to ``jobs``; systemd is at them from now on."""

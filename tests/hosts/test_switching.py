@@ -142,6 +142,21 @@ def test_a_reexecution_in_the_middle_leaves_the_path_that_both_modes_own(
         expect.mode_is(host, wanted)
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_stop_job_that_gives_way_to_a_start_job_is_queued_again(system: str) -> None:
+    """As if a client asked for libvirtd while it stops; and its sockets' jobs do when systemd
+    itself is just starting it once more (Restart=)."""
+    once = "test -e /run/once || { touch /run/once; systemctl start --no-block libvirtd; sleep 1; }"
+    path = "/etc/systemd/system/libvirtd.service.d/stop.conf"
+    with Host(system, files={path: f"[Service]\nExecStop=/bin/sh -c '{once}'\n"}) as host:
+        host.boot()
+        run(host, "monolithic")
+        host.run(["systemctl", "start", "libvirtd.service"])
+        run(host, "modular")
+        assert host.exists("/run/once")
+        expect.mode_is(host, "modular")
+
+
 TINY = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>16</memory>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><console type='pty'/></devices></domain>"""
