@@ -32,7 +32,8 @@ class Unit(NamedTuple):
     ``installed``: there is a unit file, behind a mask too. ``in_etc``: an administrator's unit file
     in /etc, where a mask would stand. ``alias_of``: the unit's own name if
     this is another one. ``ran``: a one-shot that has done its work since boot, or whose conditions
-    kept it from it.
+    kept it from it. ``deaf``: a socket of libvirt's that listens, says systemd, and that nobody can
+    reach: its path was removed, or a reload took its descriptor.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Unit(NamedTuple):
     in_etc: bool = False
     alias_of: str = ""
     ran: bool = False
+    deaf: bool = False
 
 
 class Host(NamedTuple):
@@ -83,6 +85,7 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
     # asked for by name may be other units' names, or not loadable, which shows when they are loaded.
     loaded = manager.loaded_units(libvirt.PATTERNS + (tuned.SERVICE,))
     loaded.update(manager.units([name for name in config.units if states.get(name)]))
+    refused = refusals(name for name, unit in loaded.items() if unit.active == "active")
     units = {}
     for name in sorted(name for name, state in states.items() if state):
         here = loaded.get(name, UnitState(name))
@@ -97,6 +100,7 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
             here.name if here.name != name else "",
             # One that is still to be enabled has not been asked for before.
             name in config.units and states[name] != "disabled" and _ran(manager, here),
+            bool(refused.get(name)),
         )
     daemon = units.get(tuned.SERVICE)
     asks = config.tuned and config.profile is not None

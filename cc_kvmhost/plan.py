@@ -189,15 +189,16 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
 
 
 def _possible(host: Host, unit: str, wish: Wish) -> Wish:
-    """virtlogd and virtlockd hold the guests' consoles and locks and are never stopped, but a
-    socket can't be started while its service runs: an -admin socket then waits for the next boot.
-    """
-    name = unit.split("-", 1)[0].rsplit(".", 1)[0]
-    shared = name in libvirt.SHARED
-    if shared and wish.active and _is_active(host.unit(libvirt.Daemon(name).service)):
-        if unit != libvirt.Daemon(name).socket:
-            return AT_BOOT
-    return wish
+    """A socket can't be started while its service runs: an -admin socket of one that is never
+    stopped then waits for the next boot."""
+    main = unit in [libvirt.Daemon(name).socket for name in libvirt.SHARED]
+    return AT_BOOT if wish.active and not main and _is_held(host, unit) else wish
+
+
+def _is_held(host: Host, socket: str) -> bool:
+    """True while the socket's service holds the guests' consoles or locks: neither is stopped."""
+    name = socket.split("-", 1)[0].rsplit(".", 1)[0]
+    return name in libvirt.SHARED and _is_active(host.unit(libvirt.Daemon(name).service))
 
 
 def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str, Wish]) -> Plan:
@@ -227,8 +228,9 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     start: List[str] = []
     reset: List[str] = []
     if host.running:
-        start = [n for n, w in wishes.items() if w.active and not _is_up(units[n])]
-        stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])]
+        deaf = _sockets_to_start_anew(host, wishes)
+        start = [n for n, w in wishes.items() if w.active and (n in deaf or not _is_up(units[n]))]
+        stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])] + deaf
         stop += _services_in_the_way(host, wishes, start, stop)
         start += _services_to_start(choice.mode, host, wishes, start, stop)
         # First what takes longest: it comes up beside all else.
@@ -266,6 +268,18 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         start=tuple(start),
         profile=profile,
     )
+
+
+def _sockets_to_start_anew(host: Host, wishes: Mapping[str, Wish]) -> List[str]:
+    """Deaf ones, for only a new start makes them listen again; and the others of the same daemon,
+    which stop with its main one (BindsTo=)."""
+    shared = tuple(libvirt.Daemon(name) for name in libvirt.SHARED)
+    sockets: List[str] = []
+    for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,) + shared:
+        wanted = [n for n in daemon.sockets + (daemon.tls,) if wishes.get(n, LEFT).active]
+        if any(host.unit(n).deaf for n in wanted) and not _is_held(host, daemon.socket):
+            sockets += wanted
+    return sockets
 
 
 def _services_in_the_way(

@@ -209,16 +209,17 @@ class _Run:
             # A service that was asked for may end when its work is done.
             ended = set(self.config.units).intersection(started.results)
             accepted = {"start " + unit for unit in ended.union(started.queued)}
+            up = [unit for unit, wish in left.wishes.items() if wish.active]
+            refused = host.refusals(set(up).difference(started.queued))
             problems = [
+                f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
+                for unit, refusal in refused.items()
+                if refusal
+            ]
+            problems += [
                 f"{change}: still to do after the run; see 'systemctl status {change.split()[-1]}'"
                 for change in left.changed
-                if change not in accepted
-            ]
-            up = [unit for unit, wish in left.wishes.items() if wish.active]
-            problems += [
-                f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
-                for unit, refusal in host.refusals(set(up).difference(started.queued)).items()
-                if refusal
+                if change not in accepted and not refused.get(change.split()[-1])
             ]
             if problems:
                 raise KvmhostError(problems)

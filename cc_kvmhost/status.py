@@ -18,12 +18,12 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
     sockets = host.refusals(
         unit for unit, states in report.units.items() if states["after"]["active"] == "active"
     )
-    errors = [f"not as asked; a run would {change}" for change in report.changed]
-    errors += [
+    errors = [
         f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
         for unit, refusal in sockets.items()
         if refusal
     ]
+    errors += [f"not as asked; a run would {change}" for change in report.changed]
     if report.result == "skipped":
         errors = [report.reason]
     return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), sockets

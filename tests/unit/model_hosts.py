@@ -106,7 +106,7 @@ def applied(plan: Plan, before: Host) -> Host:
     change(plan.disable + plan.disable_runtime, file_state="disabled")
     change(plan.enable + plan.keep_enabled, file_state="enabled")
     change(plan.mask, file_state="masked")
-    change(plan.stop, active="inactive", sub="dead")
+    change(plan.stop, active="inactive", sub="dead", deaf=False)
     change(plan.reset, active="inactive", sub="dead")
     if plan.reload == BEFORE_START:
         reload()

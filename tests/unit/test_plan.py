@@ -284,6 +284,46 @@ class TestServicesInTheWay:
         assert chosen.start == ("libvirtd.service",)
 
 
+class TestDeafSockets:
+    """systemd calls them listening, and nobody can reach them: they are started anew, and with them
+    the others of their daemon, which stop when its main one does."""
+
+    def test_modular(self) -> None:
+        before = done(MODULAR, host(everything()))
+        units = with_units(dict(before.units), ["virtqemud.socket"], deaf=True)
+        units = with_units(units, ["virtqemud.service"], active="active")
+        here = before._replace(units=units, guests=("a",))
+        chosen = make(MODULAR, here)
+        assert chosen.stop == (*libvirt.daemon("qemu").sockets, "virtqemud.service")
+        assert chosen.start == libvirt.daemon("qemu").sockets
+        assert make(MODULAR, hosts.applied(chosen, here)).changed == []
+
+    @pytest.mark.parametrize("tls", [True, False])
+    def test_monolithic(self, tls: bool) -> None:
+        section = {"libvirt": {"mode": "monolithic", "tls": tls}}
+        before = done(section, host(everything()))
+        units = with_units(dict(before.units), ["libvirtd-ro.socket"], deaf=True)
+        chosen = make(section, before._replace(units=units))
+        sockets = LIBVIRTD_SOCKETS | ({"libvirtd-tls.socket"} if tls else set())
+        assert set(chosen.stop) == set(chosen.start) == sockets | {"libvirtd.service"}
+
+    def test_the_other_modes_only_stop(self) -> None:
+        before = done(MONOLITHIC, host(everything()))
+        units = with_units(dict(before.units), ["libvirtd.socket"], deaf=True)
+        chosen = make(MODULAR, before._replace(units=units))
+        assert "libvirtd.socket" in chosen.stop and "libvirtd.socket" not in chosen.start
+
+    @pytest.mark.parametrize("runs", [True, False])
+    def test_shared_ones_never_stop_while_they_run(self, runs: bool) -> None:
+        before = done(MODULAR, host(everything()))
+        units = with_units(dict(before.units), ["virtlogd.socket"], deaf=True)
+        state = "active" if runs else "inactive"
+        units = with_units(units, ["virtlogd.service"], active=state)
+        chosen = make(MODULAR, before._replace(units=units))
+        sockets = libvirt.Daemon("virtlogd").sockets
+        assert chosen.stop == chosen.start == (() if runs else sockets)
+
+
 class TestGuests:
     @pytest.mark.parametrize(
         "section, daemon",
