@@ -196,7 +196,8 @@ def _possible(host: Host, unit: str, wish: Wish) -> Wish:
 
 
 def _is_held(host: Host, socket: str) -> bool:
-    """True while the socket's service holds the guests' consoles or locks: neither is stopped."""
+    """True for a socket of virtlogd or virtlockd whose service runs: it holds the guests' consoles
+    or locks, and stopping the socket would stop it."""
     name = socket.split("-", 1)[0].rsplit(".", 1)[0]
     return name in libvirt.SHARED and _is_active(host.unit(libvirt.Daemon(name).service))
 

@@ -40,7 +40,7 @@ _MANAGER = b"org.freedesktop.systemd1.Manager"
 
 #: Seconds until a job that has not ended is asked what it waits for.
 _LOOK_AT_JOBS_AFTER = 0.25
-#: How often jobs are queued if somebody else's take their place.
+#: How often jobs are queued at most, if other jobs take their place.
 _TRIES = 3
 #: Seconds for which calls are tried again while systemd is off the bus: it re-executes.
 _REEXEC = 5.0
