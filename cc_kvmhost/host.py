@@ -33,7 +33,8 @@ class Unit(NamedTuple):
     in /etc, where a mask would stand. ``alias_of``: the unit's own name if
     this is another one. ``ran``: a one-shot that has done its work since boot, or whose conditions
     kept it from it. ``deaf``: a socket of libvirt's that listens, says systemd, and that nobody can
-    reach: its path was removed, or a reload took its descriptor.
+    reach: its path was removed, or a reload took its descriptor. ``fresh``: systemd loaded it for
+    this look, so it has no start of it in memory.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Unit(NamedTuple):
     alias_of: str = ""
     ran: bool = False
     deaf: bool = False
+    fresh: bool = False
 
 
 class Host(NamedTuple):
@@ -83,7 +85,8 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
         states[name] = manager.unit_file_state(name)
     # libvirt's units as they are: one that systemd loads now would stay as it is on disk now. Those
     # asked for by name may be other units' names, or not loadable, which shows when they are loaded.
-    loaded = manager.loaded_units(libvirt.PATTERNS + (tuned.SERVICE,))
+    loaded = manager.loaded_units(libvirt.PATTERNS + (tuned.SERVICE,) + config.units)
+    fresh = [name for name in config.units if states.get(name) and name not in loaded]
     loaded.update(manager.units([name for name in config.units if states.get(name)]))
     refused = refusals(name for name, unit in loaded.items() if unit.active == "active")
     units = {}
@@ -101,6 +104,7 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
             # One that is still to be enabled has not been asked for before.
             name in config.units and states[name] != "disabled" and _ran(manager, here),
             bool(refused.get(name)),
+            name in fresh,
         )
     daemon = units.get(tuned.SERVICE)
     asks = config.tuned and config.profile is not None

@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     ``wishes``: every unit the plan is about. ``disable_runtime``: enabled only until the next
     reboot. ``keep_enabled``: enabled already, and enabled again after a disable, because Also= of a
     unit that is disabled takes others along. ``stop``, ``start``: jobs. ``reset``: failed units
-    that shall be inactive, or start although they failed too often. ``reload``: when systemd reads
+    that shall be inactive, and units that start although they failed or started too often. ``reload``: when systemd reads
     its unit files again, BEFORE_START, AFTER_RUN or None for not at all. ``profile``: tuned's to
     set, None for none.
     """
@@ -237,10 +237,7 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         # First what takes longest: it comes up beside all else.
         start.sort(key=lambda n: n != tuned.SERVICE)
         reset = [n for n, w in wishes.items() if w.active is False and _is_failed(units[n])]
-        # What started too often in too short a time would not be started again; systemd remembers
-        # that of the other mode's units too, if one switches there and back.
-        again = set(stop).union(n for n in unmask if _in_memory(units[n]))
-        reset += [n for n in start if _is_failed(units[n]) or n in again]
+        reset += _units_to_reset(host, start, stop)
     profile = None
     if config.tuned and config.profile is not None:
         if host.profile != tuned.Profile(config.profile, True):
@@ -312,6 +309,23 @@ def _services_to_start(
     if service in stop or _is_failed(unit) or set(start).intersection(libvirt.LIBVIRTD.sockets):
         return [service]
     return [] if _is(unit, "enabled") or _is_active(unit) else [service]
+
+
+def _units_to_reset(host: Host, start: Sequence[str], stop: Sequence[str]) -> List[str]:
+    """Units whose start limit must not keep this run's starts from working: what is to start, and
+    the services that clients of the started sockets start. systemd counts starts for as long as it
+    has the unit in memory, whoever asked for them; so runs that were killed count too."""
+    services = [
+        daemon.service
+        for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,)
+        if daemon.socket in start and daemon.service not in start
+    ]
+    idle = [n for n in services if n in stop or not _is_active(host.unit(n))]
+    return [n for n in list(start) + idle if _may_have_started(host.unit(n))]
+
+
+def _may_have_started(unit: Unit) -> bool:
+    return _is_failed(unit) or _in_memory(unit) and not unit.fresh
 
 
 def _is(unit: Unit, file_state: str) -> bool:

@@ -284,6 +284,31 @@ class TestServicesInTheWay:
         assert chosen.start == ("libvirtd.service",)
 
 
+class TestStartLimits:
+    """systemd refuses to start what was started too often, by runs that were killed too: each unit
+    that starts, and that systemd has in memory, is reset first."""
+
+    @pytest.mark.parametrize("section", [MODULAR, MONOLITHIC])
+    @pytest.mark.parametrize("active", ["inactive", "failed"])
+    def test_what_starts_is_reset(self, active: str, section: Dict[str, Any]) -> None:
+        units = with_units(everything(), everything(), active=active, load="loaded")
+        chosen = make(section, host(units))
+        assert set(chosen.start) <= set(chosen.reset)
+
+    def test_what_systemd_does_not_remember_costs_no_call(self) -> None:
+        assert make(MODULAR, host(everything())).reset == ()
+        units = with_units(everything(), hosts.EXTRA, load="loaded", fresh=True)
+        chosen = make({"units": list(hosts.EXTRA)}, host(units))
+        assert set(hosts.EXTRA) <= set(chosen.start) and chosen.reset == ()
+
+    def test_services_that_clients_will_start(self) -> None:
+        units = with_units(everything(), ["virtqemud.service"], load="loaded")
+        assert make(MODULAR, host(units)).reset == ("virtqemud.service",)
+        units = with_units(units, ["virtqemud.service"], active="active")
+        chosen = make(MODULAR, host(units))
+        assert chosen.stop == chosen.reset == ("virtqemud.service",)
+
+
 class TestDeafSockets:
     """systemd calls them listening, and nobody can reach them: they are started anew, and with them
     the others of their daemon, which stop when its main one does."""
