@@ -16,7 +16,7 @@ setup(
     long_description=README,
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=["cc_kvmhost"],
+    packages=["cc_kvmhost"] + ["cc_kvmhost." + room for room in ("systemd", "virt", "cloud_init")],
     package_data={"cc_kvmhost": ["schemas/*.json", "py.typed"]},
     entry_points={"console_scripts": ["kvmhost = cc_kvmhost.cli:main"]},
     python_requires=">=3.6",

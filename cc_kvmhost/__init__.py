@@ -3,8 +3,8 @@
 import logging
 from typing import Any
 
-# Nothing that can be missing is imported here: an ImportError at this level would end cloud-init's
-# whole stage. What a machine without a section pays for is this file alone.
+# Import nothing here that may be missing: an ImportError ends cloud-init's whole stage. Without a
+# kvmhost key, this file is all that gets loaded.
 
 LOG = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ meta = {
 }
 
 
-# The parameters: five by position up to cloud-init 22.4, four by name since 23.2, which takes
-# exactly five declared ones for the old form and says it is deprecated.
+# cloud-init up to 22.4 passes five arguments by position, 23.2 and later four by name. The latter
+# logs a deprecation for exactly five declared parameters.
 def handle(name: str, cfg: Any, cloud: Any, log: Any = None, args: Any = None, *_: Any) -> None:
     """Apply the kvmhost section of this instance's configuration.
 
@@ -40,7 +40,7 @@ def handle(name: str, cfg: Any, cloud: Any, log: Any = None, args: Any = None, *
         return events.ReportEventStack("modules-final/config-kvmhost/" + step, description)
 
     report = run.apply(cfg["kvmhost"], event=event)
-    # The steps' descriptions say what is done; this one, for a fleet's collector, what came of it.
+    # The other events say what a run does; this one tells a fleet's collector what came of it.
     with event("result", " ".join(report.summary().split())):
         if report.errors:
             raise KvmhostError(report.errors)

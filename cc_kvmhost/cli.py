@@ -1,13 +1,15 @@
 """The command line: `kvmhost`."""
 
 import argparse
-import json
 import logging
 import sys
 from typing import Any, Optional, Sequence
 
-from . import config, instance
+from . import config, document
+from .cloud_init import instance
 from .errors import KvmhostError
+from .report import Report
+from .screen import print_changes, print_errors, print_json, print_report, print_status
 
 DONE, FAULT, USAGE = 0, 1, 2
 
@@ -20,11 +22,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return int(options.command(options))
     except KvmhostError as error:
         if getattr(options, "json", False):
-            from .report import Report
-
-            _print_json(Report("failed", None, "", errors=error.problems).to_json())
+            print_json(Report("failed", None, "", errors=error.problems).to_json())
         else:
-            _print_errors(error.problems)
+            print_errors(error.problems)
         return FAULT
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
@@ -34,9 +34,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def validate(options: argparse.Namespace) -> int:
     code = DONE
     for name in options.files:
-        problems = config.check_file(name)
+        problems = document.check_file(name)
         if problems:
-            _print_errors(problems)
+            print_errors(problems)
             code = FAULT
         else:
             print(f"{name}: valid")
@@ -49,9 +49,9 @@ def plan(options: argparse.Namespace) -> int:
     if options.root is None:
         report = run.preview(_section(options.file), options.force)
     else:
-        section = config.read_section(options.file) if options.file else {}
+        section = document.read_section(options.file) if options.file else {}
         report = run.preview_tree(section, options.root)
-    _print_report(report, options.json)
+    print_report(report, options.json)
     return DONE
 
 
@@ -59,7 +59,7 @@ def apply(options: argparse.Namespace) -> int:
     from . import run
 
     report = run.apply(_section(options.file), force=options.force)
-    _print_report(report, options.json)
+    print_report(report, options.json)
     return FAULT if report.errors else DONE
 
 
@@ -67,67 +67,36 @@ def status(options: argparse.Namespace) -> int:
     from . import status as question
 
     report, sockets = question.look(_section(options.file))
-    if options.json:
-        _print_json(dict(report.to_json(), sockets=sockets))
-    else:
-        _print_report(report, False)
-        for unit, reason in sorted(sockets.items()):
-            print("  {:<32} {}".format(unit, reason or "reachable"))
+    print_status(report, sockets, options.json)
     return FAULT if report.errors else DONE
 
 
 def schema(_options: argparse.Namespace) -> int:
-    _print_json(config.load_schema())
+    print_json(config.load_schema())
     return DONE
 
 
 def register(options: argparse.Namespace) -> int:
-    from . import registration
+    from .cloud_init import registration
 
     if options.check:
         missing = registration.check(options.root)
         for line in missing:
             print("missing: " + line)
         return FAULT if missing else DONE
-    return _tell(registration.register(options.root), "registered already")
+    print_changes(registration.register(options.root), "registered already")
+    return DONE
 
 
 def unregister(options: argparse.Namespace) -> int:
-    from . import registration
+    from .cloud_init import registration
 
-    return _tell(registration.unregister(options.root), "not registered")
-
-
-def _tell(changes: Sequence[str], nothing: str) -> int:
-    for line in changes or (nothing,):
-        print(line)
+    print_changes(registration.unregister(options.root), "not registered")
     return DONE
 
 
 def _section(name: Optional[str]) -> Any:
-    return instance.section() if name is None else config.read_section(name)
-
-
-def _print_report(report: Any, as_json: bool) -> None:
-    if as_json:
-        _print_json(report.to_json())
-        return
-    if report.errors:
-        _print_errors(report.errors)
-    else:
-        print(f"{report.result}: {report.summary()}")
-    for change in report.changed:
-        print("  " + change)
-
-
-def _print_json(content: Any) -> None:
-    json.dump(content, sys.stdout, indent=1, sort_keys=True)
-    print()
-
-
-def _print_errors(problems: Sequence[str]) -> None:
-    for problem in problems:
-        print("error: " + problem, file=sys.stderr)
+    return instance.section() if name is None else document.read_section(name)
 
 
 def _parser() -> argparse.ArgumentParser:

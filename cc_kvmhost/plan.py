@@ -1,21 +1,22 @@
 """What to do: from what was asked and what is here. Pure: no I/O, so it can be shown and tested.
 
-A plan is the difference between the host and the wish for each unit. On a host that is as wished
-it is empty, which is also how a run verifies what it did.
+A plan is the difference between the host and the wish for each unit. It is empty on a host that is
+as wished: a run verifies its work by planning again.
 """
 
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from . import libvirt, tuned
+from . import tuned
 from .config import KEY, Config
 from .errors import KvmhostError
 from .host import Host, Unit
-from .mode import Choice, choose
+from .virt import units as libvirt
+from .virt.mode import Choice, choose
 
 _ENABLED = ("enabled", "enabled-runtime")
-#: On its way down counts: a stop job is what waits for its end.
+#: A unit on its way down counts as active: only a stop job waits for its end.
 _ACTIVE = ("active", "activating", "reloading", "refreshing", "deactivating")
-#: Unit file states that systemd can't change: nothing in [Install], or not a file of its own.
+#: Unit file states that enabling can't change: nothing in [Install], or not a file of its own.
 _FIXED = ("static", "indirect", "generated", "transient", "linked", "linked-runtime")
 #: The services that guests run under.
 _GUEST_SERVICES = ("libvirtd.service", "virtqemud.service", "virtlxcd.service")
@@ -35,23 +36,23 @@ NOT_AT_BOOT = Wish(enabled=False)
 OFF = Wish(enabled=False, active=False)
 #: Not masked, otherwise left as it is.
 LEFT = Wish()
-#: Off for good: the other mode's units, which win at the next boot if anything can start them.
+#: The other mode's units: they win at the next boot if anything can start them.
 AWAY = Wish(enabled=False, active=False, masked=True)
 
-#: When systemd reads its unit files again, which takes it longer than all else in a run together.
+#: When systemd reads its unit files again, which takes longer than the rest of a run.
 BEFORE_START = "before the start jobs"
 AFTER_RUN = "after the run, which does not wait for it"
 
 
 class Plan(NamedTuple):
-    """What a run will do, after tuned's profile in this order. Units are in a fixed order, each at
-    most once per field.
+    """What a run will do, in this order, after it has set tuned's profile. Units are in a fixed
+    order, each at most once per field.
 
-    ``wishes``: every unit the plan is about. ``disable_runtime``: enabled only until the next
-    reboot. ``keep_enabled``: enabled already, and enabled again after a disable, because Also= of a
-    unit that is disabled takes others along. ``stop``, ``start``: jobs. ``reset``: failed units
-    that shall be inactive, and units that start although they failed or started too often. ``reload``: when systemd reads
-    its unit files again, BEFORE_START, AFTER_RUN or None for not at all. ``profile``: tuned's to
+    ``wishes``: every unit that the plan is about. ``disable_runtime``: units that are enabled until
+    the next reboot only. ``keep_enabled``: units that are enabled, and enabled again because Also=
+    of a disabled unit takes others along. ``stop``, ``start``: jobs. ``reset``: failed units that
+    shall be inactive, and units whose start limit must not count. ``reload``: when systemd reads
+    its unit files again (BEFORE_START, AFTER_RUN, or None for not at all). ``profile``: tuned's to
     set, None for none.
     """
 
@@ -189,63 +190,93 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
 
 
 def _possible(host: Host, unit: str, wish: Wish) -> Wish:
-    """A socket can't be started while its service runs: an -admin socket of one that is never
-    stopped then waits for the next boot."""
+    """systemd can't start a socket while its service runs: the -admin socket of a service that is
+    never stopped waits for the next boot."""
     main = unit in [libvirt.Daemon(name).socket for name in libvirt.SHARED]
     return AT_BOOT if wish.active and not main and _is_held(host, unit) else wish
 
 
 def _is_held(host: Host, socket: str) -> bool:
-    """True for a socket of virtlogd or virtlockd whose service runs: it holds the guests' consoles
-    or locks, and stopping the socket would stop it."""
+    """True for a socket of virtlogd or virtlockd whose service runs. The service holds the guests'
+    consoles or locks, and would stop with the socket."""
     name = socket.split("-", 1)[0].rsplit(".", 1)[0]
     return name in libvirt.SHARED and _is_active(host.unit(libvirt.Daemon(name).service))
 
 
+def unit_file_verbs(state: str, wish: Wish) -> Tuple[str, ...]:
+    """What becomes of one unit file.
+
+    :param state: its UnitFileState
+    :return: of "unmask", "disable", "disable_runtime", "enable", "mask", in the order of the calls
+    """
+    if wish.masked:
+        if state == "masked":
+            return ()
+        # Disabled too, or removing the mask by hand would bring the unit back.
+        if state in _ENABLED:
+            return ("disable" if state == "enabled" else "disable_runtime", "mask")
+        return ("mask",)
+    if state == "masked":
+        if wish.enabled is None:
+            return ("unmask",)
+        # Only without its mask a unit shows whether it is enabled.
+        return ("unmask", "enable" if wish.enabled else "disable")
+    if wish.enabled is False and state in _ENABLED:
+        return ("disable" if state == "enabled" else "disable_runtime",)
+    # A unit that is enabled until the next reboot is enabled for good.
+    if wish.enabled and state not in _FIXED + ("enabled", "alias"):
+        return ("enable",)
+    return ()
+
+
+def job_verbs(unit: Unit, wish: Wish, anew: bool) -> Tuple[str, ...]:
+    """What becomes of one unit in systemd's memory.
+
+    :param anew: a socket that must start again to be reachable
+    :return: of "stop", "reset", "start", in the order of a run
+    """
+    if wish.active is None:
+        return ()
+    if wish.active:
+        if anew:
+            return ("stop", "start")
+        return () if _is_up(unit) else ("start",)
+    if _is_failed(unit):
+        return ("reset",)
+    return ("stop",) if _is_active(unit) else ()
+
+
 def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str, Wish]) -> Plan:
     units = {name: host.unit(name) for name in wishes}
-    unmask = [n for n, w in wishes.items() if not w.masked and _is(units[n], "masked")]
-    # What a mask hides is only known once it is gone: it may be enabled.
-    disable = [
-        n
-        for n, w in wishes.items()
-        if w.enabled is False and (_is(units[n], "enabled") or n in unmask)
+    anew = _sockets_to_start_anew(host, wishes) if host.running else set()
+    verbs: Dict[str, List[str]] = {}
+    for name, wish in wishes.items():
+        here = unit_file_verbs(units[name].file_state, wish)
+        if host.running:
+            here += job_verbs(units[name], wish, name in anew)
+        for verb in here:
+            verbs.setdefault(verb, []).append(name)
+    unmask, disable, disable_runtime, enable, mask, stop, reset, start = (
+        verbs.get(verb, [])
+        for verb in "unmask disable disable_runtime enable mask stop reset start".split()
+    )
+    keep_enabled = [
+        n for n, w in wishes.items() if w.enabled is not False and _is(units[n], "enabled")
     ]
-    disable_runtime = [
-        n for n, w in wishes.items() if w.enabled is False and _is(units[n], "enabled-runtime")
-    ]
-    enable = [
-        n
-        for n, w in wishes.items()
-        if w.enabled and units[n].file_state not in _FIXED + ("enabled", "alias")
-    ]
-    mask = [n for n, w in wishes.items() if w.masked and not _is(units[n], "masked")]
-    keep_enabled: List[str] = []
-    if disable:
-        keep_enabled = [
-            n for n, w in wishes.items() if w.enabled is not False and _is(units[n], "enabled")
-        ]
-    stop: List[str] = []
-    start: List[str] = []
-    reset: List[str] = []
     if host.running:
-        deaf = _sockets_to_start_anew(host, wishes)
-        start = [n for n, w in wishes.items() if w.active and (n in deaf or not _is_up(units[n]))]
-        stop = [n for n, w in wishes.items() if w.active is False and _is_active(units[n])] + deaf
         stop += _services_in_the_way(host, wishes, start, stop)
         start += _services_to_start(choice.mode, host, wishes, start, stop)
-        # First what takes longest: it comes up beside all else.
+        # tuned takes longest: it comes up while the others do.
         start.sort(key=lambda n: n != tuned.SERVICE)
-        reset = [n for n, w in wishes.items() if w.active is False and _is_failed(units[n])]
         reset += _units_to_reset(host, start, stop)
     profile = None
     if config.tuned and config.profile is not None:
         if host.profile != tuned.Profile(config.profile, True):
             profile = config.profile
-    changed = unmask + disable + disable_runtime + enable + keep_enabled + mask
-    # A start job sees systemd's memory, which has a unit's mask, and every unit that the targets
-    # which it pulls in want; not what only is to be enabled. A unit of somebody else's may want one
-    # that is masked by this run.
+    changed = unmask + disable + disable_runtime + enable + mask
+    # A start job sees what systemd remembers: a mask, and each unit that the targets which it pulls
+    # in want. So systemd has to read its files before the start if a change must be seen by then; a
+    # new mask must if a unit of somebody else's starts, which may want the masked one.
     decisive = unmask + disable + disable_runtime
     if set(start).intersection(config.units):
         decisive += mask
@@ -258,7 +289,7 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         disable=tuple(disable),
         disable_runtime=tuple(disable_runtime),
         enable=tuple(enable),
-        keep_enabled=tuple(keep_enabled),
+        keep_enabled=tuple(keep_enabled if disable else ()),
         mask=tuple(mask),
         stop=tuple(stop),
         reset=tuple(reset),
@@ -268,15 +299,15 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     )
 
 
-def _sockets_to_start_anew(host: Host, wishes: Mapping[str, Wish]) -> List[str]:
-    """Deaf ones, for only a new start makes them listen again; and the others of the same daemon,
-    which stop with its main one (BindsTo=)."""
+def _sockets_to_start_anew(host: Host, wishes: Mapping[str, Wish]) -> Set[str]:
+    """Deaf sockets, because only a new start makes them listen again; and the other sockets of the
+    same daemon, because they stop with its main one (BindsTo=)."""
     shared = tuple(libvirt.Daemon(name) for name in libvirt.SHARED)
-    sockets: List[str] = []
+    sockets: Set[str] = set()
     for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,) + shared:
         wanted = [n for n in daemon.sockets + (daemon.tls,) if wishes.get(n, LEFT).active]
         if any(host.unit(n).deaf for n in wanted) and not _is_held(host, daemon.socket):
-            sockets += wanted
+            sockets.update(wanted)
     return sockets
 
 
@@ -284,8 +315,8 @@ def _services_in_the_way(
     host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
 ) -> List[str]:
     """Running services of sockets that shall start or stop. systemd refuses to start a socket under
-    a running service, and the service would keep listening on one that is stopped. Guests outlive
-    it (KillMode=process); virtlogd and virtlockd are never among them."""
+    a running service, and the service would keep listening on a stopped socket. Guests outlive it
+    (KillMode=process); virtlogd and virtlockd are never among them."""
     moved = set(start).union(stop)
     return [
         daemon.service
@@ -301,7 +332,7 @@ def _services_to_start(
     mode: str, host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
 ) -> List[str]:
     """libvirtd itself, at the first run and with any of its sockets. It leaves after 120 s without
-    a client and comes back by its sockets: inactive is no fault of an enabled one, failed is."""
+    a client and its sockets bring it back: so an enabled libvirtd may be inactive, but not failed."""
     service = libvirt.LIBVIRTD.service
     unit = host.unit(service)
     if mode == libvirt.MODULAR or service not in wishes:
@@ -312,9 +343,9 @@ def _services_to_start(
 
 
 def _units_to_reset(host: Host, start: Sequence[str], stop: Sequence[str]) -> List[str]:
-    """Units whose start limit must not keep this run's starts from working: what is to start, and
-    the services that clients of the started sockets start. systemd counts starts for as long as it
-    has the unit in memory, whoever asked for them; so runs that were killed count too."""
+    """Units whose start limit must not make this run fail: what starts, and the services that
+    clients of the started sockets will start. systemd counts starts for as long as it has the unit
+    in memory, whoever asked for them: the starts of runs that were killed count too."""
     services = [
         daemon.service
         for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,)
@@ -345,13 +376,13 @@ def _is_up(unit: Unit) -> bool:
 
 
 def _in_memory(unit: Unit) -> bool:
-    """systemd has read the unit's files. All others, and those it did not find, it reads when
-    somebody first asks for them."""
+    """systemd has read the unit's files. It reads the files of all other units, and of those that it
+    did not find, when somebody first asks for them."""
     return unit.load not in ("", "not-found")
 
 
 def _is_stale(unit: Unit) -> bool:
-    """systemd has a mask in memory that is gone from the disk, or the reverse."""
+    """systemd remembers a mask that is gone from the disk, or the reverse."""
     return _in_memory(unit) and unit.file_state.startswith("masked") != (unit.load == "masked")
 
 

@@ -1,4 +1,4 @@
-"""Doing it: from a section to a host that is as asked, or as it was before."""
+"""Doing it: from a section to a host that is as asked, or else as it was before."""
 
 import contextlib
 import fcntl
@@ -8,15 +8,20 @@ import time
 from typing import Any, Iterator, Optional
 
 from . import config as configuration
-from . import host, libvirt, plan, tuned
+from . import files, host, plan, tuned
 from .config import Config
 from .errors import KvmhostError
 from .host import Host
-from .mode import Choice
 from .plan import Plan
 from .report import Event, Report, Steps, of_plan, of_run
-from .systemd import BusError, JobResults, Jobs, Manager, is_running
+from .systemd import jobs
+from .systemd.bus import BusError
+from .systemd.jobs import JobResults, Jobs
+from .systemd.manager import Manager, is_running
 from .undo import Undo, problems_of
+from .virt import sockets
+from .virt.mode import Choice
+from .virt.units import socket_path
 
 LOG = logging.getLogger(__name__)
 
@@ -53,8 +58,8 @@ def preview_tree(section: Any, root: str) -> Report:
 
 
 def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> Report:
-    """Make this host as the section asks, or leave it as it was. Never raises for a fault of the
-    section or the host: that is a report with result "failed" and its errors.
+    """Make this host as the section asks, or leave it as it was. A fault of the section or the host
+    raises nothing: it gives a report with result "failed" and the errors.
 
     :param section: the value of the ``kvmhost`` key, unchecked
     :param force: switch modes although guests run
@@ -107,7 +112,7 @@ class _Run:
         self.plan = chosen
         self.steps = steps
         self.deadline = deadline
-        self.jobs = Jobs({}, {})
+        self.starts = Jobs(manager)
 
     def carry_out(self) -> Report:
         undo = Undo(self.before, self.plan)
@@ -131,11 +136,11 @@ class _Run:
         return of_run(self.plan, self.config, self.before, after, started.queued, self.steps)
 
     def _start_tuned(self) -> None:
-        # It takes longest to start, and comes up beside all that follows; which it must not if
-        # its job could bring what is to go.
+        # tuned takes longest to start, so it comes up while the rest is done. Not before a reload
+        # that the starts need: its job could start what is about to be masked.
         early = tuned.SERVICE in set(self.plan.start) - set(self.plan.reset)
         if early and self.plan.reload != plan.BEFORE_START:
-            self.manager.queue_jobs("start", [tuned.SERVICE], self.jobs)
+            self.starts.queue("start", [tuned.SERVICE])
 
     def _change_unit_files(self) -> None:
         if self.plan.unit_file_changes:
@@ -144,24 +149,24 @@ class _Run:
                     self.manager.change_unit_files(verb, units)
 
     def _stop(self) -> None:
-        # Before the reload: a unit that systemd knows as masked has forgotten how it stops.
+        # Before the reload, because systemd forgets how to stop a unit once it is masked.
         if self.plan.stop or self.plan.reset:
             with self.steps.step("stop", "stop the units that are not wanted"):
-                done = self.manager.run_jobs("stop", self.plan.stop, self._seconds_left())
+                done = jobs.run(self.manager, "stop", self.plan.stop, self._seconds_left())
                 self._require(done, "stop")
-                # What was stopped may have failed at it; stopped it is, and shall be inactive.
+                # A unit that fails at stopping has stopped, and shall be inactive, not failed.
                 stopped = self.manager.units(self.plan.stop)
                 failed = tuple(unit for unit in stopped if stopped[unit].active == "failed")
                 for unit in self.plan.reset + failed:
                     self.manager.reset_failed(unit)
-                # Left by one that somebody's reload had made known as masked before it stopped:
-                # clients would try it. After a re-execution of systemd the other mode's socket may
-                # listen there instead: systemd gives it what the masked one can't hold.
+                # If somebody's reload made systemd see a socket's mask before it stopped, its path
+                # is still there and clients would try it. Only a path that nobody listens on may
+                # go: when systemd re-executes, it hands the masked socket's descriptor to the
+                # other mode's socket of the same path.
                 for unit in self.plan.stop:
-                    path = libvirt.socket_path(unit)
-                    if path and host.is_deserted(path):
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(path)
+                    path = socket_path(unit)
+                    if path and sockets.is_deserted(path):
+                        files.remove(path)
 
     def _reload(self, when: str) -> None:
         if self.plan.reload == when:
@@ -189,10 +194,9 @@ class _Run:
         if not self.plan.start:
             return JobResults({}, ())
         with self.steps.step("start", "start the units"):
-            begun = set(self.jobs.pending.values()).union(self.jobs.results)
-            rest = [unit for unit in self.plan.start if unit not in begun]
-            self.manager.queue_jobs("start", rest, self.jobs)
-            done = self.manager.finish_jobs(self.jobs, self._seconds_left())
+            begun = self.starts.units
+            self.starts.queue("start", [unit for unit in self.plan.start if unit not in begun])
+            done = self.starts.finish(self._seconds_left())
             self._require(done, "start")
         return done
 
@@ -206,11 +210,11 @@ class _Run:
                 after = host.read(self.manager, self.config, known)
             choice = Choice(self.plan.mode, self.plan.reason)
             left = plan.make_for(choice, self.config, after, force=True)
-            # A service that was asked for may end when its work is done.
+            # A service of ``units`` may end when its work is done.
             ended = set(self.config.units).intersection(started.results)
             accepted = {"start " + unit for unit in ended.union(started.queued)}
             up = [unit for unit, wish in left.wishes.items() if wish.active]
-            refused = host.refusals(set(up).difference(started.queued))
+            refused = sockets.refusals(set(up).difference(started.queued))
             problems = [
                 f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
                 for unit, refusal in refused.items()
@@ -238,7 +242,7 @@ class _Run:
 
 
 def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: int) -> str:
-    """What a failed job says about its unit, and where to read on."""
+    """What a failed job's unit says about it, and the command that shows its log."""
     details = []
     if result == "timeout":
         details.append(f"not done within the {timeout} s of kvmhost.timeout")
@@ -256,7 +260,7 @@ def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: i
 
 @contextlib.contextmanager
 def _bus_errors() -> Iterator[None]:
-    """A call that failed outside of any change is the host's fault, in one sentence."""
+    """Turn a call that failed before the first change into one sentence about the host."""
     try:
         yield
     except BusError as error:
@@ -267,7 +271,7 @@ def _bus_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(deadline: float) -> Iterator[None]:
-    """One run at a time. The lock is the kernel's: it ends with its process, however that ends.
+    """One run at a time. The kernel drops the lock when its process ends, however it ends.
 
     :raises KvmhostError: another run holds it until the deadline (time.monotonic() seconds)
     """

@@ -2,8 +2,9 @@
 
 from typing import Any, Dict, Tuple
 
-from . import host, run
+from . import run
 from .report import Report
+from .virt import sockets
 
 
 def look(section: Any) -> Tuple[Report, Dict[str, str]]:
@@ -15,15 +16,15 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
     :raises KvmhostError: there is no plan for this host
     """
     report = run.preview(section, force=True)
-    sockets = host.refusals(
+    refused = sockets.refusals(
         unit for unit, states in report.units.items() if states["after"]["active"] == "active"
     )
     errors = [
         f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
-        for unit, refusal in sockets.items()
+        for unit, refusal in refused.items()
         if refusal
     ]
     errors += [f"not as asked; a run would {change}" for change in report.changed]
     if report.result == "skipped":
         errors = [report.reason]
-    return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), sockets
+    return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), refused

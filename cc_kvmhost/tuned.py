@@ -7,7 +7,7 @@ import os
 from typing import Any, List, NamedTuple
 
 from . import files
-from .systemd import Manager
+from .systemd.manager import Manager
 
 SERVICE = "tuned.service"
 PACKAGE = "tuned"

@@ -9,13 +9,15 @@ from . import files, tuned
 from .errors import KvmhostError
 from .host import Host
 from .plan import Plan
-from .systemd import BusError, Manager
+from .systemd import jobs
+from .systemd.bus import BusError
+from .systemd.manager import Manager
+from .systemd.unit_files import ETC
 
 LOG = logging.getLogger(__name__)
 
-_ETC = "/etc/systemd/system"
-#: Seconds for the jobs that put things back, each kind: more than systemd's own 90 s, after which
-#: it kills what does not stop.
+#: Seconds for the jobs that put things back, each kind. More than systemd's own 90 s, after which it
+#: kills what does not stop.
 _SECONDS = 100.0
 
 
@@ -48,7 +50,7 @@ class Undo:
 
     def _put_back(self, manager: Manager) -> List[str]:
         problems: List[str] = []
-        # Stopped before their unit files go: a unit that is masked has forgotten how it stops.
+        # Stop first, because systemd forgets how to stop a unit once it is masked.
         for step in (self._stop, self._put_unit_files_back, self._put_profile_back, self._start):
             try:
                 problems += step(manager)
@@ -63,8 +65,8 @@ class Undo:
 
     def _put_links_back(self) -> bool:
         """Put the links back; True if any was different."""
-        # Link by link, since neither enabling nor disabling a unit would do: Also= takes others
-        # along, and links that an administrator made are not in [Install].
+        # Link by link: enabling or disabling the units would take others along (Also=) and miss
+        # links that an administrator made, because those are not in [Install].
         now = _links(self._plan.wishes) if self._plan.unit_file_changes else {}
         if now == self._links:
             return False
@@ -73,8 +75,7 @@ class Undo:
         for path, target in sorted(self._links.items()):
             if now.get(path) != target:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+                files.remove(path)
                 os.symlink(target, path)
         return True
 
@@ -90,7 +91,7 @@ class Undo:
         return []
 
     def _stop(self, manager: Manager) -> List[str]:
-        # Units that are still on their way down too: what shall start waits until they are.
+        # Also units that are still on their way down: what starts again has to wait for them.
         return self._jobs(
             manager, "stop", lambda was, now: now == "deactivating" or not was and _is_up(now)
         )
@@ -110,7 +111,7 @@ class Undo:
             for name in names
             if is_due(_is_up(self._before.unit(name).active), now[name].active)
         ]
-        done = manager.run_jobs(verb, units, _SECONDS)
+        done = jobs.run(manager, verb, units, _SECONDS)
         return [f"{verb} {unit}: {result}" for unit, result in done.failures.items()]
 
 
@@ -139,7 +140,7 @@ def _links(units: Iterable[str]) -> Dict[str, str]:
     path -> target."""
     names = set(units)
     links = {}
-    for directory, subdirectories, entries in os.walk(_ETC):
+    for directory, subdirectories, entries in os.walk(ETC):
         for entry in entries + subdirectories:
             path = os.path.join(directory, entry)
             if os.path.islink(path):

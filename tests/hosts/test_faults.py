@@ -314,7 +314,8 @@ def test_the_bus_dies_in_the_middle(system: str) -> None:
 KILLED = """
 import os, sys
 import yaml
-from cc_kvmhost import run, systemd
+from cc_kvmhost import run
+from cc_kvmhost.systemd import manager as systemd
 number, calls, original = int(sys.argv[1]), [0], systemd.Manager._call
 def call(self, *args, **options):
     calls[0] += 1

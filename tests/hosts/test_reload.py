@@ -72,7 +72,8 @@ def test_memory_after_a_switch() -> None:
 AT_ONCE = """
 import subprocess, sys
 from cc_kvmhost import run
-from cc_kvmhost.systemd import BusError, Manager
+from cc_kvmhost.systemd.bus import BusError
+from cc_kvmhost.systemd.manager import Manager
 with Manager(30) as manager:
     for _ in range(15):
         manager.change_unit_files("unmask", ["libvirtd.service"])

@@ -12,8 +12,10 @@ from host import Host
 SYSTEMS = ("el9", "el10")
 ASK = """
 import json
-from cc_kvmhost import libvirt, tuned, unit_files
-from cc_kvmhost.systemd import Manager
+from cc_kvmhost import tuned
+from cc_kvmhost.systemd import unit_files
+from cc_kvmhost.systemd.manager import Manager
+from cc_kvmhost.virt import units as libvirt
 with Manager(30) as manager:
     asked = {n: s for n, s in manager.unit_files(["*"]).items() if "@" not in n}
 told, left = unit_files.states(asked)

@@ -3,11 +3,12 @@
 from typing import Any, Dict, Iterable, Tuple
 
 from cc_kvmhost import config as configuration
-from cc_kvmhost import libvirt, tuned
+from cc_kvmhost import tuned
 from cc_kvmhost.config import Config
 from cc_kvmhost.host import Host, Unit
-from cc_kvmhost.mode import System
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
+from cc_kvmhost.virt import units as libvirt
+from cc_kvmhost.virt.mode import System
 
 EL9 = System("centos", ("rhel", "fedora"), "9", "CentOS Stream 9")
 EL10 = System("centos", ("rhel", "fedora"), "10", "CentOS Stream 10 (Coughlan)")

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from cc_kvmhost import config
+from cc_kvmhost import config, document
 from cc_kvmhost.config import Config
 from cc_kvmhost.errors import KvmhostError
 
@@ -290,19 +290,19 @@ class TestCheckFile:
 
     def test_valid(self, write: Any) -> None:
         name = write("#cloud-config\nkvmhost:\n  timeout: 5\n")
-        assert config.check_file(name) == []
+        assert document.check_file(name) == []
 
     @pytest.mark.parametrize("text", ["#cloud-config\nkvmhost:\n", "#cloud-config\nkvmhost: {}\n"])
     def test_all_defaults(self, text: str, write: Any) -> None:
-        assert config.check_file(write(text)) == []
+        assert document.check_file(write(text)) == []
 
     def test_no_section_is_no_fault(self, write: Any) -> None:
-        assert config.check_file(write("#cloud-config\nssh_pwauth: true\n")) == []
+        assert document.check_file(write("#cloud-config\nssh_pwauth: true\n")) == []
 
     @pytest.mark.parametrize("key", ["kvmhosts", "kvm_host", "kvm-host", "kvmhots", "KVMhost"])
     def test_typo_of_the_key(self, key: str, write: Any) -> None:
         name = write(f"#cloud-config\nssh_pwauth: true\n{key}: {{}}\n")
-        assert config.check_file(name) == [
+        assert document.check_file(name) == [
             f"{name}:3: unknown key {key!r}; did you mean 'kvmhost'?"
         ]
 
@@ -322,7 +322,7 @@ class TestCheckFile:
             "  typo: 1\n"
             "  timeout: 0\n"
         )
-        found = [each[len(name) + 1 :].split(": ")[:2] for each in config.check_file(name)]
+        found = [each[len(name) + 1 :].split(": ")[:2] for each in document.check_file(name)]
         assert found == [
             ["8", "kvmhost.libvirt.drivers[1]"],
             ["6", "kvmhost.libvirt.mode"],
@@ -333,12 +333,12 @@ class TestCheckFile:
 
     def test_the_line_of_the_section_itself(self, write: Any) -> None:
         name = write("#cloud-config\na: 1\nkvmhost: 7\n")
-        (problem,) = config.check_file(name)
+        (problem,) = document.check_file(name)
         assert problem.startswith(name + ":3: kvmhost: 7 is not allowed")
 
     def test_the_line_behind_an_alias(self, write: Any) -> None:
         name = write("#cloud-config\nbase: &b\n  timeout: 0\nkvmhost: *b\n")
-        (problem,) = config.check_file(name)
+        (problem,) = document.check_file(name)
         assert "kvmhost.timeout: 0 is not allowed" in problem
         assert problem.startswith((name + ":3:", name + ":4:"))
 
@@ -372,7 +372,7 @@ class TestCheckFile:
     )
     def test_not_a_cloud_config(self, content: bytes, words: Tuple[str, ...], write: Any) -> None:
         name = write(content)
-        (problem,) = config.check_file(name)
+        (problem,) = document.check_file(name)
         assert problem.startswith(name + ":")
         for word in words:
             assert word in problem
@@ -380,13 +380,13 @@ class TestCheckFile:
 
     def test_no_such_file(self, tmp_path: Path) -> None:
         name = str(tmp_path / "absent")
-        assert config.check_file(name) == [name + ": can't be read: No such file or directory"]
+        assert document.check_file(name) == [name + ": can't be read: No such file or directory"]
 
     def test_a_directory(self, tmp_path: Path) -> None:
-        assert config.check_file(str(tmp_path)) == [f"{tmp_path}: can't be read: Is a directory"]
+        assert document.check_file(str(tmp_path)) == [f"{tmp_path}: can't be read: Is a directory"]
 
     def test_not_a_file_name(self) -> None:
-        assert config.check_file("") == [": can't be read: No such file or directory"]
+        assert document.check_file("") == [": can't be read: No such file or directory"]
 
     def test_not_permitted(self, write: Any) -> None:
         name = write("#cloud-config\nkvmhost: {}\n")
@@ -395,9 +395,9 @@ class TestCheckFile:
         # root may read everything: ask as somebody else (by then all modules are loaded).
         script = (
             "import os, sys, yaml\n"
-            "from cc_kvmhost import config\n"
+            "from cc_kvmhost import document\n"
             "if os.geteuid() == 0: os.setgroups([]); os.setuid(65534)\n"
-            "print(config.check_file(sys.argv[1])[0])\n"
+            "print(document.check_file(sys.argv[1])[0])\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", script, os.path.basename(name)],
@@ -412,7 +412,7 @@ class TestCheckFile:
 
     def test_a_section_that_contains_itself(self, write: Any) -> None:
         name = write("#cloud-config\nkvmhost: &a\n  libvirt: *a\n")
-        (problem,) = config.check_file(name)
+        (problem,) = document.check_file(name)
         assert problem.startswith(name + ":2: kvmhost: holds more than 10000 values, or itself")
 
     def test_a_billion_laughs(self, write: Any) -> None:
@@ -421,7 +421,7 @@ class TestCheckFile:
             "a{}: &a{} [{}]".format(n, n, ", ".join(["*a" + str(n - 1)] * 10)) for n in range(1, 30)
         ]
         name = write("\n".join([*rows, "kvmhost: *a29"]))
-        (problem,) = config.check_file(name)
+        (problem,) = document.check_file(name)
         assert problem.startswith(name + ":32: kvmhost: holds more than 10000 values")
 
     def test_a_billion_laughs_inside_the_section(self, write: Any) -> None:
@@ -429,40 +429,42 @@ class TestCheckFile:
         rows += [
             "a{}: &a{} [{}]".format(n, n, ", ".join(["*a" + str(n - 1)] * 10)) for n in range(1, 30)
         ]
-        (problem,) = config.check_file(write("\n".join([*rows, "kvmhost: {units: *a29}"])))
+        (problem,) = document.check_file(write("\n".join([*rows, "kvmhost: {units: *a29}"])))
         assert "kvmhost: holds more than 10000 values" in problem
 
     def test_a_number_of_20000_digits(self, write: Any) -> None:
         for digits in ("0x" + "f" * 20000, "9" * 20000):
-            (problem,) = config.check_file(write(f"#cloud-config\nkvmhost: {{timeout: {digits}}}"))
+            (problem,) = document.check_file(
+                write(f"#cloud-config\nkvmhost: {{timeout: {digits}}}")
+            )
             assert "beyond any" in problem or "not YAML" in problem
             assert len(problem) < 400
 
     @pytest.mark.parametrize("depth", [1000, 100000])
     def test_very_deep(self, depth: int, write: Any) -> None:
         name = write("#cloud-config\nkvmhost: " + "[" * depth + "]" * depth + "\n")
-        (problem,) = config.check_file(name)
+        (problem,) = document.check_file(name)
         assert problem.startswith(name + ":")
 
     def test_keys_that_are_not_text(self, write: Any) -> None:
         name = write("#cloud-config\nkvmhost:\n  timeout: 1\n  1: x\n  null: y\n  2.5: z\n")
-        found = config.check_file(name)
+        found = document.check_file(name)
         assert len(found) == 3
         assert sorted(int(each[len(name) + 1 :].split(":")[0]) for each in found) == [4, 5, 6]
 
     def test_windows_line_ends(self, write: Any) -> None:
-        assert config.check_file(write("#cloud-config\r\nkvmhost: {}\r\n")) == []
+        assert document.check_file(write("#cloud-config\r\nkvmhost: {}\r\n")) == []
 
 
 class TestReadSection:
     def test_found(self, write: Any) -> None:
-        assert config.read_section(write("#cloud-config\nkvmhost: {timeout: 5}\n")) == {
+        assert document.read_section(write("#cloud-config\nkvmhost: {timeout: 5}\n")) == {
             "timeout": 5
         }
 
     def test_none(self, write: Any) -> None:
         with pytest.raises(KvmhostError, match="no kvmhost key"):
-            config.read_section(write("#cloud-config\na: 1\n"))
+            document.read_section(write("#cloud-config\na: 1\n"))
 
 
 class TestShown:

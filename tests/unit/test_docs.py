@@ -7,7 +7,7 @@ from typing import Any, List, Tuple
 
 import pytest
 
-from cc_kvmhost import cli, config
+from cc_kvmhost import cli, config, document
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -57,7 +57,7 @@ class TestExamples:
     @pytest.mark.parametrize("where, text", examples(), ids=[where for where, _ in examples()])
     def test_valid(self, where: str, text: str, tmp_path: Path) -> None:
         (tmp_path / "user-data").write_text(text, encoding="utf-8")
-        assert config.check_file(str(tmp_path / "user-data")) == []
+        assert document.check_file(str(tmp_path / "user-data")) == []
 
 
 class TestReadme:

@@ -7,10 +7,10 @@ from typing import Optional, Tuple
 
 import pytest
 
-from cc_kvmhost import libvirt
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import read_system
-from cc_kvmhost.mode import Choice, System, choose
+from cc_kvmhost.virt import units as libvirt
+from cc_kvmhost.virt.mode import Choice, System, choose
 
 MODULAR, MONOLITHIC = libvirt.MODULAR, libvirt.MONOLITHIC
 FREE = "no rule for this system"

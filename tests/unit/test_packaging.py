@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = "cc_kvmhost/schemas/kvmhost.schema.json"
-MODULES = sorted(path.name for path in (ROOT / "cc_kvmhost").glob("*.py"))
+PACKAGE = ROOT / "cc_kvmhost"
+MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
 def run(*command: str, cwd: Any = None, **env: str) -> str:

@@ -6,10 +6,11 @@ import model_hosts as hosts
 import pytest
 from model_hosts import config, everything, host, installed, with_units
 
-from cc_kvmhost import libvirt, plan, tuned
+from cc_kvmhost import plan, tuned
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
+from cc_kvmhost.virt import units as libvirt
 
 MODULAR: Dict[str, Any] = {"libvirt": {"mode": "modular"}}
 MONOLITHIC: Dict[str, Any] = {"libvirt": {"mode": "monolithic"}}
@@ -45,6 +46,70 @@ def done(section: Dict[str, Any], here: Host) -> Host:
 
 def broken(names: Iterable[str], units: Dict[str, Unit], **changes: Any) -> Host:
     return host(with_units(units, names, **changes))
+
+
+class TestOneUnit:
+    """What becomes of one unit, branch by branch."""
+
+    @pytest.mark.parametrize(
+        "state, wish, verbs",
+        [
+            # The other mode's.
+            ("masked", plan.AWAY, ()),
+            ("enabled", plan.AWAY, ("disable", "mask")),
+            ("enabled-runtime", plan.AWAY, ("disable_runtime", "mask")),
+            ("disabled", plan.AWAY, ("mask",)),
+            ("static", plan.AWAY, ("mask",)),
+            ("masked-runtime", plan.AWAY, ("mask",)),
+            # Behind a mask.
+            ("masked", plan.LEFT, ("unmask",)),
+            ("masked", plan.ON, ("unmask", "enable")),
+            ("masked", plan.AT_BOOT, ("unmask", "enable")),
+            ("masked", plan.OFF, ("unmask", "disable")),
+            # Not wanted at boot.
+            ("enabled", plan.OFF, ("disable",)),
+            ("enabled", plan.NOT_AT_BOOT, ("disable",)),
+            ("enabled-runtime", plan.OFF, ("disable_runtime",)),
+            ("disabled", plan.OFF, ()),
+            ("static", plan.OFF, ()),
+            # Wanted at boot.
+            ("disabled", plan.ON, ("enable",)),
+            ("enabled-runtime", plan.ON, ("enable",)),
+            ("enabled", plan.ON, ()),
+            ("static", plan.ON, ()),
+            ("indirect", plan.AT_BOOT, ()),
+            ("alias", plan.ON, ()),
+            # Left as they are.
+            ("enabled", plan.LEFT, ()),
+            ("disabled", plan.LEFT, ()),
+        ],
+    )
+    def test_unit_file(self, state: str, wish: plan.Wish, verbs: Tuple[str, ...]) -> None:
+        assert plan.unit_file_verbs(state, wish) == verbs
+
+    @pytest.mark.parametrize(
+        "active, wish, anew, verbs",
+        [
+            ("active", plan.LEFT, False, ()),
+            ("inactive", plan.AT_BOOT, False, ()),
+            ("active", plan.ON, True, ("stop", "start")),
+            ("active", plan.ON, False, ()),
+            ("reloading", plan.ON, False, ()),
+            ("activating", plan.ON, False, ("start",)),
+            ("deactivating", plan.ON, False, ("start",)),
+            ("inactive", plan.ON, False, ("start",)),
+            ("failed", plan.ON, False, ("start",)),
+            ("failed", plan.OFF, False, ("reset",)),
+            ("active", plan.OFF, False, ("stop",)),
+            ("deactivating", plan.AWAY, False, ("stop",)),
+            ("inactive", plan.AWAY, False, ()),
+        ],
+    )
+    def test_job(self, active: str, wish: plan.Wish, anew: bool, verbs: Tuple[str, ...]) -> None:
+        assert plan.job_verbs(Unit("x.socket", active=active), wish, anew) == verbs
+
+    def test_a_one_shot_that_has_run_is_not_started_again(self) -> None:
+        assert plan.job_verbs(Unit("x.service", ran=True), plan.ON, False) == ()
 
 
 class TestFreshHosts:

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis_jsonschema import from_schema
 
-from cc_kvmhost import config, libvirt, plan, run, tuned
+from cc_kvmhost import config, plan, run, tuned
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
+from cc_kvmhost.virt import units as libvirt
 
 SCHEMA = config.load_schema()
 #: Generating is slow on a busy machine, and shrinking too.

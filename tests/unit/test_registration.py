@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis_jsonschema import from_schema
 
 import cloud_init
-from cc_kvmhost import config, registration
+from cc_kvmhost import config, files
+from cc_kvmhost.cloud_init import changes, module_list, registration, schema
 from cc_kvmhost.errors import KvmhostError
 
 VERSIONS = ("22.4", "25.1", "26.2")
@@ -49,7 +50,7 @@ def schema_of(root):
 
 
 def own_cfg(root):
-    return root / "etc/cloud/cloud.cfg.d" / registration.OWN_CFG
+    return root / "etc/cloud/cloud.cfg.d" / module_list.OWN_CFG
 
 
 def write(root, name, text):
@@ -151,7 +152,7 @@ class TestRegister:
             before.st_uid,
             before.st_gid,
         )
-        kept = Path(f"{schema_of(root)}{registration.ORIGINAL}")
+        kept = Path(f"{schema_of(root)}{schema.ORIGINAL}")
         assert kept.read_bytes() == pristine
 
     def test_a_newer_section_replaces_the_older_one(self, root, monkeypatch, tmp_path):
@@ -189,7 +190,7 @@ class TestUnregister:
         """cloud-init's own file is what json.dumps writes: nothing depends on what was kept."""
         pristine = schema_of(root).read_bytes()
         registration.register(str(root))
-        Path(f"{schema_of(root)}{registration.ORIGINAL}").unlink()
+        Path(f"{schema_of(root)}{schema.ORIGINAL}").unlink()
         registration.unregister(str(root))
         assert schema_of(root).read_bytes() == pristine
 
@@ -492,8 +493,8 @@ class TestRoot:
         (newest / "etc/cloud").symlink_to("../../../../srv")
         before = everything(newest)
         assert len(registration.register(str(newest))) == 2
-        assert (newest / "srv/cloud.cfg.d" / registration.OWN_CFG).is_file()
-        assert b"cc_kvmhost" in (newest / "opt/dist-packages" / registration.SCHEMA).read_bytes()
+        assert (newest / "srv/cloud.cfg.d" / module_list.OWN_CFG).is_file()
+        assert b"cc_kvmhost" in (newest / "opt/dist-packages" / schema.SCHEMA).read_bytes()
         registration.unregister(str(newest))
         assert everything(newest) == before
 
@@ -511,7 +512,7 @@ class TestRoot:
         victim = tmp_path / "victim"
         victim.write_text("mine")
         for path in (own_cfg(newest), schema_of(newest)):
-            Path(f"{path}{registration.TEMPORARY}").symlink_to(victim)
+            Path(f"{path}{files.TEMPORARY}").symlink_to(victim)
         own_cfg(newest).symlink_to(victim)
         registration.register(str(newest))
         assert victim.read_text() == "mine"
@@ -595,7 +596,8 @@ def _as_nobody(call):
 class TestKilled:
     """SIGKILL before each line of the functions that write."""
 
-    WRITERS = ("_make", "_replace", "_replace_keeping", "_remove", "_sync", "unregister")
+    WRITERS = ("make", "replace", "_temporary", "_replace_keeping", "remove", "_sync", "unregister")
+    FILES = [module.__file__ for module in (changes, files, registration, schema)]
 
     def kill_at_each_line(self, call, prepared, tmp_path):
         """A copy of the tree per line that runs; ends when the call does."""
@@ -615,7 +617,7 @@ class TestKilled:
 
             def trace(frame, event, _argument):
                 nonlocal rest
-                if frame.f_code.co_filename != registration.__file__:
+                if frame.f_code.co_filename not in self.FILES:
                     return None
                 if frame.f_code.co_name not in self.WRITERS:
                     return None

@@ -3,8 +3,8 @@
 import re
 from typing import Collection, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import libvirt
-from .errors import KvmhostError
+from ..errors import KvmhostError
+from . import units as libvirt
 
 AUTO = "auto"
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .config import KEY
-from .errors import KvmhostError
+from ..config import KEY
+from ..errors import KvmhostError
 
 
 def section() -> Any:

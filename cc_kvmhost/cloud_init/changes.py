@@ -1,0 +1,130 @@
+"""A change of cloud-init's files, and how it is made: all of them, or none if one can't be."""
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Tuple, TypeVar
+
+from .. import files
+from ..errors import KvmhostError
+
+T = TypeVar("T")
+
+CLOUD_DIR = "/etc/cloud"
+
+
+class Change(NamedTuple):
+    """One file that is not as it should be, and what makes it so."""
+
+    path: str
+    why: str
+    make: Callable[[], None]
+
+
+def collected(calls: Iterable[Callable[[], T]]) -> List[T]:
+    """Each call's result; if some of them fail, the problems of all are raised once."""
+    results: List[T] = []
+    problems: List[str] = []
+    for call in calls:
+        try:
+            results.append(call())
+        except KvmhostError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise KvmhostError(problems)
+    return results
+
+
+@contextmanager
+def locked(root: str) -> Iterator[None]:
+    """One registration at a time: a package manager's trigger may run while we do."""
+    directory = inside(root, CLOUD_DIR)
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise KvmhostError([f"{directory}: {error.strerror}: install cloud-init first"]) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def inside(root: str, path: str) -> str:
+    """``path`` below ``root``, its symlinks followed as they would be in there."""
+    done: List[str] = []
+    todo = path.split("/")[::-1]
+    followed = 0
+    while todo:
+        part = todo.pop()
+        here = os.path.join(root, *(done + [part]))
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = done[:-1]
+        elif os.path.islink(here) and followed < 40:
+            followed += 1
+            target = os.readlink(here)
+            done = [] if target.startswith("/") else done
+            todo.extend(target.split("/")[::-1])
+        else:
+            done.append(part)
+    return os.path.join(root, *done)
+
+
+def names(directory: str) -> List[str]:
+    """What is in a directory, in the order in which cloud-init reads it."""
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise KvmhostError([f"{directory}: {error.strerror}: run this as root"]) from None
+
+
+def read(path: str) -> bytes:
+    """A file's bytes; none if there is no such file."""
+    try:
+        return files.read(path) or b""
+    except OSError as error:
+        raise KvmhostError([f"{path}: {error.strerror}: run this as root"]) from None
+
+
+def read_json(path: str) -> Any:
+    try:
+        return json.loads(read(path).decode("utf-8"))
+    except ValueError as error:
+        raise KvmhostError(
+            [f"{path}: not JSON ({error}): reinstall the package it belongs to"]
+        ) from None
+
+
+def make(changes: List[Change]) -> Tuple[str, ...]:
+    """Make the changes: none if one of the places can't be written to."""
+    places = sorted({os.path.dirname(change.path) for change in changes})
+    problems = [
+        f"{place}: not writable: run this as root; where /usr is read-only, do it while the "
+        "image is built"
+        for place in places
+        if not os.access(place, os.W_OK)
+    ]
+    if problems:
+        raise KvmhostError(problems)
+    for change in changes:
+        try:
+            change.make()
+            _sync(os.path.dirname(change.path))
+        except OSError as error:
+            problem = f"{change.path}: {error.strerror}; mend that and run this again"
+            raise KvmhostError([problem]) from None
+    return tuple(change.why for change in changes)
+
+
+def _sync(directory: str) -> None:
+    """Renames are on the disk once their directory is."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,193 @@
+"""cloud-init's module list, with kvmhost in it.
+
+A list in cloud.cfg.d replaces the one before it: so ours is a copy of the list that holds without
+it, kvmhost inserted.
+"""
+
+import os
+import re
+from functools import partial
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from .. import files
+from ..config import KEY
+from ..errors import KvmhostError
+from .changes import CLOUD_DIR, Change, collected, inside, names, read
+
+CLOUD_CFG = CLOUD_DIR + "/cloud.cfg"
+CLOUD_CFG_D = CLOUD_DIR + "/cloud.cfg.d"
+# cloud-init reads *.cfg in the order of their names and the last list wins: after 00_ to 99_.
+OWN_CFG = "zz_kvmhost.cfg"
+
+STAGES = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
+STAGE = "cloud_final_modules"
+# The one form that the schema of every cloud-init accepts.
+ENTRY = [KEY, "once-per-instance"]
+# The user's files are in place by then, and the user's scripts may already use the host.
+AFTER = "write_files_deferred"
+BEFORE = ("scripts_", "phone_home", "final_message", "power_state_change")
+
+HEADER = """\
+# Written by `kvmhost register`: the {stage} of {source}
+# with kvmhost inserted. Do not edit: change the list there, then run `kvmhost register`.
+# `kvmhost unregister` removes this file.
+"""
+
+
+class ModuleList(NamedTuple):
+    """The modules of one stage, and the file (a path inside the root) that lists them."""
+
+    source: str
+    entries: List[Any]
+
+
+def with_entry(root: str) -> List[Change]:
+    """Our file in cloud.cfg.d: the list that holds without it, kvmhost inserted."""
+    own = own_cfg(root)
+    if not os.path.isdir(os.path.dirname(own)):
+        raise KvmhostError([os.path.dirname(own) + ": no such directory: install cloud-init first"])
+    lists = _module_lists(root)
+    for stage, (source, entries) in lists.items():
+        if KEY in map(_module_name, entries):
+            why = f"{own}: not needed, {stage} of {source} has kvmhost"
+            return [Change(own, why, partial(os.unlink, own))] if os.path.lexists(own) else []
+    if STAGE not in lists:
+        problem = (
+            f"{inside(root, CLOUD_CFG)}: no {STAGE} here nor in cloud.cfg.d, so cloud-init has "
+            "no such stage; restore the file of the cloud-init package"
+        )
+        raise KvmhostError([problem])
+    source, entries = lists[STAGE]
+    if source > os.path.join(CLOUD_CFG_D, OWN_CFG):
+        problem = (
+            f"{inside(root, source)}: sets {STAGE} and is read after {OWN_CFG}, which would "
+            "have no effect; rename it, or list [kvmhost, once-per-instance] in it"
+        )
+        raise KvmhostError([problem])
+    content = _list_file(source, entries)
+    if read(own) == content:
+        return []
+    why = f"{own}: the {STAGE} of {source} with kvmhost"
+    return [Change(own, why, partial(files.replace, own, content))]
+
+
+def without_entry(root: str) -> List[Change]:
+    own = own_cfg(root)
+    return [Change(own, f"{own}: removed", partial(os.unlink, own))] if os.path.lexists(own) else []
+
+
+def own_cfg(root: str) -> str:
+    return os.path.join(inside(root, CLOUD_CFG_D), OWN_CFG)
+
+
+def _module_lists(root: str) -> Dict[str, ModuleList]:
+    """Each stage's list as cloud-init would read it without our file: the last one wins."""
+    paths = [CLOUD_CFG] + [
+        os.path.join(CLOUD_CFG_D, name)
+        for name in names(inside(root, CLOUD_CFG_D))
+        if name.endswith(".cfg") and name != OWN_CFG
+    ]
+    lists: Dict[str, ModuleList] = {}
+    for found in collected(partial(_lists_of, root, path) for path in paths):
+        lists.update(found)
+    return lists
+
+
+def _lists_of(root: str, source: str) -> Dict[str, ModuleList]:
+    """The lists that one file sets."""
+    import yaml
+
+    path = inside(root, source)
+    try:
+        text = read(path).decode("utf-8")
+        if re.match(r"##\s*template:", text, re.IGNORECASE):
+            return _lists_of_template(path, text)
+        content = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise KvmhostError([f"{path}: not readable as YAML: {reason}; mend the file"]) from None
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise KvmhostError([f"{path}: a {kind} where cloud-init wants a mapping; mend the file"])
+    lists = {stage: ModuleList(source, content[stage]) for stage in STAGES if stage in content}
+    problems = [
+        f"{path}: {stage}: {problem}"
+        for stage, found in lists.items()
+        for problem in _list_problems(found.entries)
+    ]
+    # Another way to merge applies to our list as well: it would hold everything twice.
+    problems += [
+        f"{path}: {key} beside {STAGE}: no list can be derived from that; write the whole "
+        f"list, without {key}"
+        for key in ("merge_how", "merge_type")
+        if key in content and STAGE in lists
+    ]
+    if source == CLOUD_CFG and content.get("conf_d", CLOUD_CFG_D) != CLOUD_CFG_D:
+        problems.append(
+            f"{path}: conf_d is {content['conf_d']!r}, kvmhost registers in {CLOUD_CFG_D} only; "
+            "remove conf_d"
+        )
+    if problems:
+        raise KvmhostError(problems)
+    return lists
+
+
+def _lists_of_template(path: str, text: str) -> Dict[str, ModuleList]:
+    """None: what a template says is only known at boot."""
+    stages = [stage for stage in STAGES if stage in text]
+    if stages:
+        problem = (
+            f"{path}: a template with {stages[0]}: which list it gives is only known at boot; "
+            "write the list into a file that is no template"
+        )
+        raise KvmhostError([problem])
+    return {}
+
+
+def _list_problems(entries: Any) -> List[str]:
+    """What keeps us from taking over a list: a lost entry would be a module that never runs."""
+    if not isinstance(entries, list):
+        return [f"{entries!r} is not a list of modules"]
+    return [
+        f"entry {number}, {entry!r}: neither NAME nor [NAME, FREQUENCY]"
+        for number, entry in enumerate(entries, 1)
+        if entry and _module_name(entry) is None
+    ]
+
+
+def _module_name(entry: Any) -> Optional[str]:
+    """One name per module, as cloud-init reads it: hyphen or underscore, with or without cc_."""
+    name = entry
+    if isinstance(entry, list) and entry:
+        name = entry[0]
+    elif isinstance(entry, dict):
+        name = entry.get("name")
+    if not isinstance(name, str):
+        return None
+    name = name.strip().replace("-", "_")
+    if name.lower().endswith(".py"):
+        name = name[: -len(".py")]
+    return name[len("cc_") :] if name.startswith("cc_") else name
+
+
+def _list_file(source: str, entries: List[Any]) -> bytes:
+    """The text of our file."""
+    import yaml
+
+    place = _place(entries)
+    listed = entries[:place] + [ENTRY] + entries[place:]
+    text = HEADER.format(stage=STAGE, source=source)
+    # default_flow_style None: one entry a line, [kvmhost, once-per-instance] in brackets.
+    return (text + yaml.safe_dump({STAGE: listed}, default_flow_style=None)).encode("utf-8")
+
+
+def _place(entries: List[Any]) -> int:
+    """Where kvmhost goes: after write_files_deferred; without it, before scripts; else last."""
+    names = [_module_name(entry) or "" for entry in entries]
+    for position, name in enumerate(names):
+        if name == AFTER:
+            return position + 1
+    for position, name in enumerate(names):
+        if name.startswith(BEFORE):
+            return position
+    return len(entries)

@@ -1,0 +1,179 @@
+"""cloud-init's schema, with the kvmhost section in it.
+
+cloud-init has no way to add a section: so ours is merged into its schema file.
+"""
+
+import copy
+import json
+import os
+from functools import partial
+from typing import Any, Dict, List, Optional, Tuple
+
+from .. import config, files
+from ..config import KEY
+from ..errors import KvmhostError
+from .changes import Change, collected, inside, names, read_json
+
+DEFINITION = "cc_kvmhost"
+REFERENCE = {"$ref": "#/$defs/" + DEFINITION}
+
+PYTHON_DIRS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
+PACKAGE_DIRS = ("site-packages", "dist-packages")
+SCHEMA = "cloudinit/config/schemas/schema-cloud-config-v1.json"
+ORIGINAL = ".before-kvmhost"
+
+
+def with_section(root: str) -> List[Change]:
+    """cloud-init's schema files, our section merged in."""
+    problems = _not_importable(root)
+    if not _schemas(root):
+        problems.append(
+            f"{inside(root, '/usr/lib')}: no Python here has a {SCHEMA}: install cloud-init "
+            "22.4 or newer, then run `kvmhost register`"
+        )
+    if problems:
+        raise KvmhostError(problems)
+    changes = collected(partial(_change_with, path) for path in _schemas(root))
+    return [change for found in changes for change in found]
+
+
+def _change_with(path: str) -> List[Change]:
+    schema = read_json(path)
+    unknown = _unknown_shape(schema)
+    if unknown:
+        problem = (
+            f"{path}: {unknown}: not a schema as cloud-init 22.4 to 26.2 have it, left alone; "
+            "look for a newer kvmhost"
+        )
+        raise KvmhostError([problem])
+    merged = _merged(schema)
+    if merged == schema:
+        return []
+    pristine = _stripped(schema) == schema
+    replace = _replace_keeping if pristine else files.replace
+    return [Change(path, f"{path}: the kvmhost section", partial(replace, path, _dump(merged)))]
+
+
+def without_section(root: str) -> List[Change]:
+    changes = collected(partial(_change_without, path) for path in _schemas(root))
+    return [change for found in changes for change in found]
+
+
+def _change_without(path: str) -> List[Change]:
+    schema = read_json(path)
+    without = _stripped(schema)
+    if without == schema:
+        return []
+    make = partial(files.replace, path, _dump(without))
+    if _original_holds(path, without):
+        make = partial(os.rename, path + ORIGINAL, path)
+    return [Change(path, f"{path}: without the kvmhost section", make)]
+
+
+def _packages(root: str) -> List[Tuple[str, str]]:
+    """Every directory of Python packages below root, with its Python's name."""
+    return [
+        (python, os.path.join(parent, python, name))
+        for parent in PYTHON_DIRS
+        for python in names(inside(root, parent))
+        for name in PACKAGE_DIRS
+        if python.startswith("python3")
+    ]
+
+
+def paths(root: str) -> List[str]:
+    """Where a cloudinit package has or had its schema file."""
+    paths = [inside(root, os.path.join(packages, SCHEMA)) for _, packages in _packages(root)]
+    # More than one way may lead to a file: /usr/lib64 is a link on some systems.
+    return sorted(set(paths))
+
+
+def _schemas(root: str) -> List[str]:
+    return [path for path in paths(root) if os.path.isfile(path)]
+
+
+def _not_importable(root: str) -> List[str]:
+    """The Pythons that have cloud-init but not this module: each boot would warn of it."""
+    packages = _packages(root)
+    with_module = {
+        python
+        for python, home in packages
+        if os.path.isdir(inside(root, os.path.join(home, DEFINITION)))
+    }
+    if "python3" in with_module:  # Debian's python3/dist-packages serves every Python
+        return []
+    return [
+        f"{inside(root, home)}: cloud-init is here but {DEFINITION} is not; install it with "
+        "the Python that runs cloud-init"
+        for python, home in packages
+        if os.path.isfile(inside(root, os.path.join(home, SCHEMA)))
+        and not (with_module if python == "python3" else python in with_module)
+    ]
+
+
+def _unknown_shape(schema: Any) -> Optional[str]:
+    """What is missing of the places where our section goes."""
+    if not isinstance(schema, dict):
+        return "not a JSON object"
+    if not isinstance(schema.get("$defs"), dict) or not isinstance(schema.get("allOf"), list):
+        return "no $defs object or no allOf list"
+    modules = schema["$defs"].get("all_modules")
+    if not isinstance(modules, dict) or not isinstance(modules.get("enum"), list):
+        return "no $defs.all_modules.enum list"
+    if "additionalProperties" in schema and not isinstance(schema.get("properties"), dict):
+        return "additionalProperties without a properties object"
+    return None
+
+
+def _merged(schema: Dict[str, Any]) -> Dict[str, Any]:
+    """The schema with our section in each place that names a section or a module."""
+    merged = copy.deepcopy(schema)
+    section = config.load_schema()
+    del section["$schema"]  # the whole file has one already
+    merged["$defs"][DEFINITION] = {"type": "object", "properties": {KEY: section}}
+    for listed, ours in (
+        (merged["$defs"]["all_modules"]["enum"], KEY),
+        (merged["allOf"], REFERENCE),
+    ):
+        if ours not in listed:
+            listed.append(ours)
+    if isinstance(merged.get("properties"), dict):  # 23.4 and newer: the keys that may be there
+        merged["properties"][KEY] = {}
+    return merged
+
+
+def _stripped(schema: Any) -> Any:
+    """The schema without anything of ours; what others merged into it stays."""
+    if _unknown_shape(schema):
+        return schema
+    without = copy.deepcopy(schema)
+    without["$defs"].pop(DEFINITION, None)
+    modules = without["$defs"]["all_modules"]
+    modules["enum"] = [name for name in modules["enum"] if name != KEY]
+    without["allOf"] = [entry for entry in without["allOf"] if entry != REFERENCE]
+    if isinstance(without.get("properties"), dict):
+        without["properties"].pop(KEY, None)
+    return without
+
+
+def _original_holds(path: str, without: Any) -> bool:
+    """Whether the file kept by register() still is this one without our section.
+
+    It is not once cloud-init was upgraded or another module merged a section of its own.
+    """
+    try:
+        return bool(read_json(path + ORIGINAL) == without)
+    except KvmhostError:
+        return False
+
+
+def _replace_keeping(path: str, content: bytes) -> None:
+    """Replace the file and keep what was there beside it, with its owner, times and labels."""
+    files.remove(path + ORIGINAL)
+    os.link(path, path + ORIGINAL)
+    files.replace(path, content)
+
+
+def _dump(schema: Any) -> bytes:
+    """JSON in the form in which cloud-init itself has it."""
+    return (json.dumps(schema, indent=2) + "\n").encode("utf-8")

@@ -1,0 +1,161 @@
+"""systemd's manager: what is asked of it and what it is told to change, in as few calls as possible.
+
+Source: org.freedesktop.systemd1(5).
+"""
+
+import contextlib
+import os
+import signal
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from .bus import MANAGER, NAME, PATH, Bus, BusError, encoded
+
+RUNNING = "/run/systemd/system"
+
+#: Verb -> method, signature, and its arguments after the units. Never with force: it would replace
+#: unit files that an administrator put into /etc.
+UNIT_FILE_CALLS = {
+    "disable": ("DisableUnitFiles", "asb", (False,)),
+    "disable-runtime": ("DisableUnitFiles", "asb", (True,)),
+    "unmask": ("UnmaskUnitFiles", "asb", (False,)),
+    "enable": ("EnableUnitFiles", "asbb", (False, False)),
+    "mask": ("MaskUnitFiles", "asbb", (False, False)),
+}
+
+_JOB_CALLS = {"start": "StartUnit", "stop": "StopUnit"}
+
+
+class UnitState(NamedTuple):
+    """A unit as the manager has it in memory, or not. Values: systemd's own, see systemctl(1)."""
+
+    name: str
+    load: str = ""
+    active: str = "inactive"
+    sub: str = "dead"
+    path: bytes = b""
+
+
+def is_running() -> bool:
+    """True if systemd is PID 1 here. Source: sd_booted(3)."""
+    return os.path.isdir(RUNNING)
+
+
+class Manager(Bus):
+    """A connection to systemd; a context manager.
+
+    ``removed``: number -> result of each job that ended since watch_jobs().
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(timeout)
+        self.removed: Dict[int, str] = {}
+        self._on_job_removed: Optional[Callable[..., None]] = None
+
+    def __enter__(self) -> "Manager":
+        super().__enter__()
+        return self
+
+    # Questions
+
+    def unit_files(self, patterns: Iterable[str]) -> Dict[str, str]:
+        """UnitFileState of every unit file whose name matches (fnmatch): name -> state."""
+        rows = self._call("ListUnitFilesByPatterns", "asas", [], encoded(patterns))
+        return {os.path.basename(path.decode()): state.decode() for path, state in rows}
+
+    def unit_file_state(self, unit: str) -> str:
+        """UnitFileState of one unit, instances of templates too; "" if there is no unit file."""
+        try:
+            return str(self._call("GetUnitFileState", "s", unit.encode()).decode())
+        except BusError as error:
+            if error.is_absence:
+                return ""
+            raise
+
+    def units(self, names: Sequence[str]) -> Dict[str, UnitState]:
+        """Each unit by the name asked for, loaded if need be; ``name`` in it is the unit's own."""
+        rows = self._call("ListUnitsByNames", "as", encoded(names)) if names else []
+        return dict(zip(names, map(_unit_state, rows)))
+
+    def loaded_units(self, patterns: Iterable[str]) -> Dict[str, UnitState]:
+        """Every unit in systemd's memory whose own name matches (fnmatch); loads none."""
+        rows = self._call("ListUnitsByPatterns", "asas", [], encoded(patterns))
+        return {state.name: state for state in map(_unit_state, rows)}
+
+    def own_unit(self) -> str:
+        """The unit that this process runs in; "" if it runs in none (a container's shell)."""
+        try:
+            path = self._call("GetUnitByPID", "u", 0)
+            return str(self.property(path, "Unit", "Id", "s").decode())
+        except BusError:
+            return ""
+
+    def jobs_before(self, job: int) -> List[Tuple[int, str]]:
+        """The jobs that a job waits for, each with its unit.
+
+        :raises BusError: ``is_absence`` if the job is gone
+        """
+        rows = self._call("GetJobBefore", "u", job)
+        return [(number, unit.decode()) for number, unit, *_ in rows]
+
+    # Changes
+
+    def change_unit_files(self, verb: str, units: Sequence[str]) -> List[str]:
+        """Enable, disable, mask or unmask units, all in one call.
+
+        :param verb: a key of UNIT_FILE_CALLS
+        :return: the paths of the links that systemd made or removed
+        """
+        method, signature, flags = UNIT_FILE_CALLS[verb]
+        reply = self._call(method, signature, encoded(units), *flags)
+        changes = reply[1] if method == "EnableUnitFiles" else reply
+        return [path.decode() for _, path, _ in changes]
+
+    def reload(self, wait: bool = True) -> None:
+        """Have systemd read all unit files again, which takes it 0.1 to 0.3 s.
+
+        :param wait: until it has. If not, systemd still reloads before it answers any later
+            request, because it handles signals before messages. Source: SIGHUP in systemd(1).
+        """
+        if not wait:
+            with contextlib.suppress(PermissionError):  # SELinux or the like forbids the signal
+                os.kill(1, signal.SIGHUP)
+                return
+        self._call("Reload")
+
+    def reset_failed(self, unit: str) -> None:
+        """Have systemd forget that a unit failed, and how often it was started."""
+        try:
+            self._call("ResetFailedUnit", "s", unit.encode())
+        except BusError as error:
+            if not error.is_absence:  # a unit that is not in memory has nothing to forget
+                raise
+
+    def queue_job(self, verb: str, unit: str) -> int:
+        """Queue a job ("start" or "stop"), which systemd begins at once; returns its number."""
+        path = self._call(_JOB_CALLS[verb], "ss", unit.encode(), b"replace")
+        return int(path.rsplit(b"/", 1)[1])
+
+    def cancel_job(self, job: int) -> None:
+        self._call("CancelJob", "u", job)
+
+    def watch_jobs(self) -> None:
+        """Have wait() fill ``removed``, from now on."""
+        if self._on_job_removed is not None:
+            return
+        removed = self.removed
+
+        # pystemd sets an attribute on its callback and keeps no reference to it. So this is a plain
+        # function, and an attribute keeps it alive.
+        def on_job_removed(message: Any, error: Any = None, userdata: Any = None) -> None:
+            message.process_reply(False)
+            job, _path, _unit, result = message.body
+            removed[job] = result.decode()
+
+        self._on_job_removed = on_job_removed
+        self._bus.match_signal(NAME, PATH, MANAGER, b"JobRemoved", on_job_removed)
+        self._call("Subscribe")
+
+
+def _unit_state(row: Sequence[Any]) -> UnitState:
+    name, load, active, sub = (row[column].decode() for column in (0, 2, 3, 4))
+    return UnitState(name, load, active, sub, row[6])

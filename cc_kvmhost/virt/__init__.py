@@ -1,0 +1,1 @@
+"""libvirt's side: its units and modes, who can be reached, guests, certificates."""

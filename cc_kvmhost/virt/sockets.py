@@ -1,0 +1,34 @@
+"""Who can be reached: libvirt's sockets, asked without waking the daemons behind them."""
+
+import errno
+import os
+import socket
+from typing import Dict, Iterable
+
+from .units import socket_path
+
+
+def refusals(units: Iterable[str]) -> Dict[str, str]:
+    """For each libvirt socket among the units why it can't be reached, "" if it can."""
+    paths = {unit: socket_path(unit) for unit in sorted(units)}
+    return {unit: _refusal(path) for unit, path in paths.items() if path}
+
+
+def is_deserted(path: str) -> bool:
+    """There is a socket at this path, and nobody listens on it any more."""
+    return _connect(path) == errno.ECONNREFUSED
+
+
+def _refusal(path: str) -> str:
+    number = _connect(path)
+    if number == errno.EPROTOTYPE:
+        return ""
+    return f"{path}: {os.strerror(number) if number else 'not a stream socket'}"
+
+
+def _connect(path: str) -> int:
+    """The errno that a datagram client gets. A real connection would start the daemon; for this
+    one the kernel looks up the path, checks the permission and finds the socket behind it, then
+    refuses the type with EPROTOTYPE."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        return probe.connect_ex(path)
