@@ -89,6 +89,25 @@ def test_daemons_answer_and_run_a_guest(system: str, mode: Callable[[Host], None
         host.sh("virsh destroy tiny")
 
 
+@pytest.mark.parametrize("mode", [modular, monolithic])
+def test_el10_has_libvirt_12s_key_for_secrets(mode: Callable[[Host], None]) -> None:
+    key = "/var/lib/libvirt/secrets/secrets-encryption-key"
+    daemon = {modular: "virtsecretd", monolithic: "libvirtd"}[mode]
+    with Host("el10", install=False) as host:
+        mode(host)
+        host.boot()
+        if mode is modular:
+            assert not host.exists(key)
+        host.sh("virsh --connect secret:///system secret-list")
+        assert host.units("virt-secret-*") == {
+            "virt-secret-init-encryption.service": ("static", "inactive", "dead")
+        }
+        assert host.exists(key)
+        host.sh(f"head -c 100 /dev/urandom > {key}; systemctl restart {daemon} || true")
+        shown = host.run(["systemctl", "show", "-p", "ExecMainStatus", "--value", daemon])
+        assert shown.stdout == "243\n"  # EXIT_CREDENTIALS
+
+
 def test_reboot_keeps_what_was_written(system: str) -> None:
     with Host(system, install=False) as host:
         host.boot()
