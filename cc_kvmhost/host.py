@@ -1,7 +1,7 @@
 """What is here: release, unit files, units, guests, tuned, certificates. Reads only."""
 
 import os
-from typing import Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from . import tuned
 from .config import Config
@@ -179,11 +179,10 @@ def _ran(manager: Manager, loaded: UnitState) -> bool:
     """True for a one-shot service that is inactive because it has nothing more to do."""
     if loaded.active != "inactive" or not loaded.name.endswith(".service"):
         return False
-    wanted = (
-        ("Service", "Type", "s", b"oneshot"),
-        ("Service", "RemainAfterExit", "b", False),
-    )
-    for interface, name, signature, value in wanted:
-        if manager.property(loaded.path, interface, name, signature) != value:
-            return False
-    return bool(manager.property(loaded.path, "Unit", "ConditionTimestampMonotonic", "t"))
+
+    def of(interface: str, name: str, signature: str) -> Any:
+        return manager.property(loaded.path, interface, name, signature)
+
+    one_shot = of("Service", "Type", "s") == b"oneshot"
+    stays = of("Service", "RemainAfterExit", "b")
+    return one_shot and not stays and bool(of("Unit", "ConditionTimestampMonotonic", "t"))

@@ -21,7 +21,7 @@ Event = Callable[[str, str], ContextManager[Any]]
 
 
 class Steps:
-    """The steps of a run and their time; each is an event for whoever listens.
+    """The steps of a run and how long each took; each is an event for cloud-init's reporters.
 
     ``done``: name and duration in milliseconds, in order, a failed one last.
     """
@@ -34,11 +34,8 @@ class Steps:
     def step(self, name: str, description: str) -> Iterator[None]:
         start = time.monotonic()
         try:
-            if self._event is None:
+            with self._event(name, description) if self._event else contextlib.ExitStack():
                 yield
-            else:
-                with self._event(name, description):
-                    yield
         finally:
             self.done.append((name, round(1000 * (time.monotonic() - start), 1)))
 
@@ -64,8 +61,8 @@ class Report(NamedTuple):
 
     def to_json(self) -> Dict[str, Any]:
         """As JSON values; ``steps`` become {"name", "ms"}."""
-        content = dict(self._asdict())
-        content["steps"] = [{"name": name, "ms": ms} for name, ms in self.steps]
+        steps = [{"name": name, "ms": ms} for name, ms in self.steps]
+        content = dict(self._asdict(), steps=steps)
         return json.loads(json.dumps(content))  # type: ignore[no-any-return]
 
     def write(self) -> None:

@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import time
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, NamedTuple, Optional
 
 from . import config as configuration
 from . import files, host, plan, tuned
@@ -79,7 +79,7 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
             with steps.step("plan", "choose the mode and what to change"):
                 chosen = plan.make(config, here, force)
             choice = Choice(chosen.mode, chosen.reason)
-            report = _Run(manager, config, here, chosen, steps, deadline).carry_out()
+            report = _Run(manager, config, here, chosen, steps, deadline, Jobs(manager)).carry_out()
     except KvmhostError as error:
         choice = error.choice if isinstance(error, plan.NoPlan) else choice
         report = Report(
@@ -94,25 +94,17 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
     return report
 
 
-class _Run:
-    """One run, from the first change to the last look."""
+class _Run(NamedTuple):
+    """One run, from the first change to the last look. ``deadline``: time.monotonic() seconds;
+    ``starts``: its start jobs."""
 
-    def __init__(
-        self,
-        manager: Manager,
-        config: Config,
-        before: Host,
-        chosen: Plan,
-        steps: Steps,
-        deadline: float,
-    ) -> None:
-        self.manager = manager
-        self.config = config
-        self.before = before
-        self.plan = chosen
-        self.steps = steps
-        self.deadline = deadline
-        self.starts = Jobs(manager)
+    manager: Manager
+    config: Config
+    before: Host
+    plan: Plan
+    steps: Steps
+    deadline: float
+    starts: Jobs
 
     def carry_out(self) -> Report:
         undo = Undo(self.before, self.plan)

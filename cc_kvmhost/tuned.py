@@ -19,7 +19,7 @@ FILES = ("/etc/tuned/active_profile", "/etc/tuned/profile_mode")
 
 
 class Profile(NamedTuple):
-    """The profile that is set; ``manual``: chosen by somebody, not tuned's recommendation."""
+    """The profile that is set; ``manual``: somebody chose it, it is not tuned's recommendation."""
 
     name: str
     manual: bool
@@ -52,7 +52,7 @@ def ask(manager: Manager) -> Profile:
 
 
 def write(name: str) -> None:
-    """Set the profile for a tuned that does not run: it reads these files when it starts."""
+    """Set the profile of a tuned that does not run: it reads these files when it starts."""
     for path, text in zip(FILES, (name, "manual")):
         files.replace(path, text.encode() + b"\n")
 

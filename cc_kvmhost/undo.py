@@ -1,4 +1,4 @@
-"""The way back: what a run changed is put back when it fails."""
+"""The way back: when a run fails, what it changed is put back."""
 
 import contextlib
 import logging

@@ -104,8 +104,7 @@ def make(changes: List[Change]) -> Tuple[str, ...]:
     """Make the changes: none if one of the places can't be written to."""
     places = sorted({os.path.dirname(change.path) for change in changes})
     problems = [
-        f"{place}: not writable: run this as root; where /usr is read-only, do it while the "
-        "image is built"
+        f"{place}: not writable: run this as root; if /usr is read-only, while the image is built"
         for place in places
         if not os.access(place, os.W_OK)
     ]
@@ -122,7 +121,7 @@ def make(changes: List[Change]) -> Tuple[str, ...]:
 
 
 def _sync(directory: str) -> None:
-    """Renames are on the disk once their directory is."""
+    """A rename is on the disk once its directory is."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

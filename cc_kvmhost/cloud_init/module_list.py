@@ -49,8 +49,7 @@ def with_entry(root: str) -> List[Change]:
     lists = _module_lists(root)
     for stage, (source, entries) in lists.items():
         if KEY in map(_module_name, entries):
-            why = f"{own}: not needed, {stage} of {source} has kvmhost"
-            return [Change(own, why, partial(os.unlink, own))] if os.path.lexists(own) else []
+            return without_entry(root, f"not needed, {stage} of {source} has kvmhost")
     if STAGE not in lists:
         problem = (
             f"{inside(root, CLOUD_CFG)}: no {STAGE} here nor in cloud.cfg.d, so cloud-init has "
@@ -71,9 +70,9 @@ def with_entry(root: str) -> List[Change]:
     return [Change(own, why, partial(files.replace, own, content))]
 
 
-def without_entry(root: str) -> List[Change]:
+def without_entry(root: str, why: str = "removed") -> List[Change]:
     own = own_cfg(root)
-    return [Change(own, f"{own}: removed", partial(os.unlink, own))] if os.path.lexists(own) else []
+    return [Change(own, f"{own}: {why}", partial(os.unlink, own))] if os.path.lexists(own) else []
 
 
 def own_cfg(root: str) -> str:
@@ -101,7 +100,8 @@ def _lists_of(root: str, source: str) -> Dict[str, ModuleList]:
     try:
         text = read(path).decode("utf-8")
         if re.match(r"##\s*template:", text, re.IGNORECASE):
-            return _lists_of_template(path, text)
+            _require_no_list(path, text)
+            return {}
         content = yaml.safe_load(text) or {}
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -115,7 +115,7 @@ def _lists_of(root: str, source: str) -> Dict[str, ModuleList]:
         for stage, found in lists.items()
         for problem in _list_problems(found.entries)
     ]
-    # Another way to merge applies to our list as well: it would hold everything twice.
+    # cloud-init would merge our list in the same way, and run every module twice.
     problems += [
         f"{path}: {key} beside {STAGE}: no list can be derived from that; write the whole "
         f"list, without {key}"
@@ -132,16 +132,14 @@ def _lists_of(root: str, source: str) -> Dict[str, ModuleList]:
     return lists
 
 
-def _lists_of_template(path: str, text: str) -> Dict[str, ModuleList]:
-    """None: what a template says is only known at boot."""
-    stages = [stage for stage in STAGES if stage in text]
-    if stages:
-        problem = (
-            f"{path}: a template with {stages[0]}: which list it gives is only known at boot; "
-            "write the list into a file that is no template"
-        )
-        raise KvmhostError([problem])
-    return {}
+def _require_no_list(path: str, template: str) -> None:
+    for stage in STAGES:
+        if stage in template:
+            problem = (
+                f"{path}: a template with {stage}: which list it gives is only known at boot; "
+                "write the list into a file that is no template"
+            )
+            raise KvmhostError([problem])
 
 
 def _list_problems(entries: Any) -> List[str]:
@@ -157,11 +155,9 @@ def _list_problems(entries: Any) -> List[str]:
 
 def _module_name(entry: Any) -> Optional[str]:
     """One name per module, as cloud-init reads it: hyphen or underscore, with or without cc_."""
-    name = entry
+    name = entry.get("name") if isinstance(entry, dict) else entry
     if isinstance(entry, list) and entry:
         name = entry[0]
-    elif isinstance(entry, dict):
-        name = entry.get("name")
     if not isinstance(name, str):
         return None
     name = name.strip().replace("-", "_")
@@ -183,11 +179,8 @@ def _list_file(source: str, entries: List[Any]) -> bytes:
 
 def _place(entries: List[Any]) -> int:
     """Where kvmhost goes: after write_files_deferred; without it, before scripts; else last."""
-    names = [_module_name(entry) or "" for entry in entries]
-    for position, name in enumerate(names):
-        if name == AFTER:
-            return position + 1
-    for position, name in enumerate(names):
-        if name.startswith(BEFORE):
-            return position
-    return len(entries)
+    modules = [_module_name(entry) or "" for entry in entries]
+    if AFTER in modules:
+        return modules.index(AFTER) + 1
+    scripts = (place for place, name in enumerate(modules) if name.startswith(BEFORE))
+    return next(scripts, len(entries))

@@ -25,16 +25,15 @@ ORIGINAL = ".before-kvmhost"
 
 def with_section(root: str) -> List[Change]:
     """cloud-init's schema files, our section merged in."""
-    problems = _not_importable(root)
-    if not _schemas(root):
+    problems, schemas = _not_importable(root), _schemas(root)
+    if not schemas:
         problems.append(
             f"{inside(root, '/usr/lib')}: no Python here has a {SCHEMA}: install cloud-init "
             "22.4 or newer, then run `kvmhost register`"
         )
     if problems:
         raise KvmhostError(problems)
-    changes = collected(partial(_change_with, path) for path in _schemas(root))
-    return [change for found in changes for change in found]
+    return sum(collected(partial(_change_with, path) for path in schemas), [])
 
 
 def _change_with(path: str) -> List[Change]:
@@ -55,8 +54,7 @@ def _change_with(path: str) -> List[Change]:
 
 
 def without_section(root: str) -> List[Change]:
-    changes = collected(partial(_change_without, path) for path in _schemas(root))
-    return [change for found in changes for change in found]
+    return sum(collected(partial(_change_without, path) for path in _schemas(root)), [])
 
 
 def _change_without(path: str) -> List[Change]:
@@ -83,9 +81,8 @@ def _packages(root: str) -> List[Tuple[str, str]]:
 
 def paths(root: str) -> List[str]:
     """Where a cloudinit package has or had its schema file."""
-    paths = [inside(root, os.path.join(packages, SCHEMA)) for _, packages in _packages(root)]
-    # More than one way may lead to a file: /usr/lib64 is a link on some systems.
-    return sorted(set(paths))
+    # A set, because several ways may lead to one file: /usr/lib64 is a link on some systems.
+    return sorted({inside(root, os.path.join(home, SCHEMA)) for _, home in _packages(root)})
 
 
 def _schemas(root: str) -> List[str]:
@@ -95,11 +92,8 @@ def _schemas(root: str) -> List[str]:
 def _not_importable(root: str) -> List[str]:
     """The Pythons that have cloud-init but not this module: each boot would warn of it."""
     packages = _packages(root)
-    with_module = {
-        python
-        for python, home in packages
-        if os.path.isdir(inside(root, os.path.join(home, DEFINITION)))
-    }
+    package = [(python, inside(root, os.path.join(home, DEFINITION))) for python, home in packages]
+    with_module = {python for python, path in package if os.path.isdir(path)}
     if "python3" in with_module:  # Debian's python3/dist-packages serves every Python
         return []
     return [
@@ -112,7 +106,7 @@ def _not_importable(root: str) -> List[str]:
 
 
 def _unknown_shape(schema: Any) -> Optional[str]:
-    """What is missing of the places where our section goes."""
+    """Which of the places for our section is missing, or None."""
     if not isinstance(schema, dict):
         return "not a JSON object"
     if not isinstance(schema.get("$defs"), dict) or not isinstance(schema.get("allOf"), list):
@@ -157,10 +151,8 @@ def _stripped(schema: Any) -> Any:
 
 
 def _original_holds(path: str, without: Any) -> bool:
-    """Whether the file kept by register() still is this one without our section.
-
-    It is not once cloud-init was upgraded or another module merged a section of its own.
-    """
+    """The file that register() kept is still this one without our section. After an upgrade of
+    cloud-init, or once another module has merged a section of its own, it is not."""
     try:
         return bool(read_json(path + ORIGINAL) == without)
     except KvmhostError:

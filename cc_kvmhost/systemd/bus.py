@@ -10,9 +10,11 @@ import os
 import socket
 import sys
 import time
-from typing import Any, Iterable, Iterator, List, Tuple
+from typing import Any, Iterable, Iterator, List, Tuple, TypeVar
 
 from ..errors import KvmhostError
+
+T = TypeVar("T", bound="Bus")
 
 SOCKET = "/run/dbus/system_bus_socket"
 NAME = b"org.freedesktop.systemd1"
@@ -48,7 +50,7 @@ class Bus:
         self._timeout = timeout
         self._bus: Any = None
 
-    def __enter__(self) -> "Bus":
+    def __enter__(self: T) -> T:
         """:raises KvmhostError: pystemd is missing, or the bus can't be opened"""
         try:
             dbuslib, dbusexc = _import_pystemd()
@@ -106,11 +108,9 @@ class Bus:
 
     def property(self, path: bytes, interface: str, name: str, signature: str) -> Any:
         """One property of a loaded unit by its object path; ``interface``: "Unit", "Service", …"""
-        interface_name = NAME + b"." + interface.encode()
+        place = (NAME, path, NAME + b"." + interface.encode())
         try:
-            return self._bus.get_property(
-                NAME, path, interface_name, name.encode(), signature.encode()
-            )
+            return self._bus.get_property(*place, name.encode(), signature.encode())
         except self._error as error:
             raise _failure(name, error) from error
 
@@ -151,27 +151,21 @@ def _failure(method: str, error: Any) -> BusError:
     """pystemd has a class for each well-known error, and an attribute with the others' name."""
     name = error.err_name or type(error).__name__[len("DBus") : -len("Error")]
     text = error.err_message or os.strerror(abs(error.errno))
-    return BusError(method, *(_text(part) for part in (name, text)))
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    parts = (p.decode(errors="replace") if isinstance(p, bytes) else str(p) for p in (name, text))
+    return BusError(method, *parts)
 
 
 @contextlib.contextmanager
 def _default_timeout(seconds: float) -> Iterator[None]:
     """Set the timeout of calls for the next connection. libsystemd takes it from the environment;
     pystemd has no other way."""
-    name = "SYSTEMD_BUS_TIMEOUT"
-    before = os.environ.get(name)
-    os.environ[name] = f"{max(seconds, 1):.0f}s"
+    before = dict(os.environ)
+    os.environ["SYSTEMD_BUS_TIMEOUT"] = f"{max(seconds, 1):.0f}s"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        del os.environ["SYSTEMD_BUS_TIMEOUT"]
+        os.environ.update(before)
 
 
 def _greet(seconds: float) -> None:

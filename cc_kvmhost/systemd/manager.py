@@ -51,10 +51,6 @@ class Manager(Bus):
         self.removed: Dict[int, str] = {}
         self._on_job_removed: Optional[Callable[..., None]] = None
 
-    def __enter__(self) -> "Manager":
-        super().__enter__()
-        return self
-
     # Questions
 
     def unit_files(self, patterns: Iterable[str]) -> Dict[str, str]:

@@ -30,11 +30,8 @@ class System(NamedTuple):
     @property
     def label(self) -> str:
         """How a reason names the system."""
-        return (
-            self.pretty_name
-            or " ".join(filter(None, (self.id, self.version_id)))
-            or "unknown system"
-        )
+        name = " ".join(filter(None, (self.id, self.version_id)))
+        return self.pretty_name or name or "unknown system"
 
     @property
     def is_el(self) -> bool:

@@ -16,7 +16,7 @@ COMPANIONS = ("interface", "nwfilter")
 DEFAULT_DRIVERS = tuple(driver for driver in DRIVERS if driver not in COMPANIONS)
 
 PROXY = "virtproxyd"
-#: Used by both modes: hold the guests' consoles and locks, so they are never stopped.
+#: Used by both modes. They hold the guests' consoles and locks, so they are never stopped.
 SHARED = ("virtlockd", "virtlogd")
 
 _DAEMONS = {
@@ -28,10 +28,10 @@ _DAEMONS = {
     "interface": "virtinterfaced",
     "nwfilter": "virtnwfilterd",
 }
-#: Modular daemons that no section names: they leave the monolithic mode alone all the same.
+#: Modular daemons that no section can name. Monolithic mode masks them like the others.
 _OTHER_DAEMONS = ("virtchd", "virtlxcd", "virtvboxd", "virtvzd", "virtxend")
 
-#: Name patterns (fnmatch) that match all of UNITS, for one question about all of them.
+#: Name patterns (fnmatch) that match all of UNITS: one call asks about all of them.
 PATTERNS = (
     "virt*d.service",
     "virt*d.socket",
@@ -103,11 +103,9 @@ def modular_daemons() -> Tuple[Daemon, ...]:
 def mode_units(mode: str) -> Tuple[str, ...]:
     """Every unit that belongs to one mode alone, network sockets included, sockets first."""
     daemons = modular_daemons() if mode == MODULAR else (LIBVIRTD,)
-    networked = PROXYD if mode == MODULAR else LIBVIRTD
-    units = [socket for each in daemons for socket in each.sockets]
-    units += [networked.tcp, networked.tls]
-    units += [each.service for each in daemons]
-    return tuple(units)
+    networked = daemons[-1]
+    sockets = tuple(socket for each in daemons for socket in each.sockets)
+    return sockets + (networked.tcp, networked.tls) + tuple(each.service for each in daemons)
 
 
 #: Every unit that this file knows.
