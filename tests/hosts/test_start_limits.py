@@ -1,0 +1,62 @@
+"""systemd refuses to start a unit that was started too often; a run works however often one ran before."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+import pytest
+
+import expect
+from host import Host
+from test_faults import KILLED
+
+SYSTEMS = ("el9", "el10")
+SWITCHES = 10
+
+#: Arguments: a seed. Prints as JSON what went wrong, the seconds, and how many runs were killed.
+ENDURE = (
+    """
+import json, random, subprocess, sys, time
+def run(*argv):
+    return subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+dice, wrong, killed = random.Random(sys.argv[1]), [], 0
+start = time.monotonic()
+for number in range(%d):
+    section = "/root/%%s.yaml" %% ("modular", "monolithic")[number %% 2]
+    subprocess.call(["cp", section, "/root/section.yaml"])
+    at = dice.randrange(1, 40)
+    done = run("python3", "/root/killed.py", str(at))
+    killed += done.returncode == -9
+    if done.returncode not in (0, -9):
+        wrong.append([number, at, done.stderr.decode()[-500:]])
+    done = run("kvmhost", "apply", section)
+    if done.returncode:
+        wrong.append([number, at, done.stderr.decode()[-500:]])
+    done = run("virsh", "list")
+    if done.returncode:
+        wrong.append([number, at, done.stderr.decode()[-500:]])
+print(json.dumps([wrong, time.monotonic() - start, killed]))
+"""
+    % SWITCHES
+)
+LOAD = "for n in 1 2 3 4; do (while :; do :; done) >/dev/null 2>&1 & done; echo $! >/run/load"
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("load", [False, True], ids=["idle", "loaded"])
+def test_switching_ten_times_in_a_row_with_runs_killed_in_between(system: str, load: bool) -> None:
+    seed = secrets.token_hex(4)
+    with Host(system, files={"/root/killed.py": KILLED, "/root/endure.py": ENDURE}) as host:
+        for mode in ("modular", "monolithic"):
+            section = {"libvirt": {"mode": mode}}
+            host.write(f"/root/{mode}.yaml", expect.user_data(section))
+        host.boot()
+        if load:
+            host.sh(LOAD)
+        out = host.run(["python3", "/root/endure.py", seed], timeout=300).stdout
+        wrong, seconds, killed = json.loads(out)
+        print(f"seed {seed}: {seconds:.0f} s, {killed} killed")
+        assert not wrong, f"seed {seed}, {seconds:.0f} s"
+        assert killed > 3, "the runs were not killed"
+        expect.mode_is(host, "monolithic")
