@@ -18,6 +18,9 @@ unit: setup ## Unit tests, with each of the Pythons of RHEL that is found
 hosts: setup ## Tests on throwaway hosts (root)
 	$(TOX) hosts
 
+test-more-hosts: setup ## The oldest and the newest systems, from mirrors that may be gone (root)
+	$(TOX) more-hosts
+
 images: setup ## Tests of images/: RPM, provisioning, mkosi, refusals (root)
 	$(TOX) images
 
@@ -42,4 +45,4 @@ bench: setup ## Measure a run against systemctl and Ansible; a quarter of an hou
 clean: ## Remove what the targets made here (the cache of roots stays)
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup test lint unit hosts images test-images rpm verify-centos roots demo bench clean
+.PHONY: help setup test lint unit hosts test-more-hosts images test-images rpm verify-centos roots demo bench clean

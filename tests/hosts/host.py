@@ -217,12 +217,16 @@ class Host:
         return self.run(["python3", "-c", code], check, timeout)
 
     def chroot(
-        self, argv: Sequence[str], check: bool = True, timeout: float = 60
+        self, argv: Sequence[str], check: bool = True, timeout: float = 60, network: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the host while it isn't booted, for example ``systemctl disable``."""
+        """Run a command on the host while it isn't booted, for example ``systemctl disable``.
+
+        ``network``: with this machine's network.
+        """
         if self.leader:
             raise HarnessError(f"{self.name} is running: use run()")
-        options = ("--private-network", "--resolv-conf=off")
+        alone = ("--private-network", "--resolv-conf=off")
+        options = ("--resolv-conf=bind-host",) if network else alone
         done = nspawn.run(
             self.name,
             self._root,

@@ -1,6 +1,6 @@
-"""The two root file systems that test hosts start from, built once and cached.
+"""The root file systems that test hosts start from, built once and cached.
 
-Run as a program it builds both and shows progress.
+Run as a program it builds those it is told, without a name the two of ``make test``; it shows progress.
 """
 
 from __future__ import annotations
@@ -51,13 +51,23 @@ BOOTSTRAP = (
 
 @dataclass(frozen=True)
 class System:
-    """A system that hosts stand for, and the Debian release that stands in for it."""
+    """A system that hosts stand for, and the Debian release that stands in for it.
+
+    ``packages``: what it has besides PACKAGES. ``lacks``: what of them it hasn't. ``options``: mmdebstrap's.
+    ``finish``: a script of the recipe that mmdebstrap runs at the end, with the root's path. ``modular``: whether
+    libvirt's modular daemons are built for it, and EL's presets applied; else it stays as Debian installs it.
+    """
 
     name: str
     suite: str
     packages: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    finish: str = ""
+    modular: bool = True
 
 
+#: The two that every host test runs on.
 SYSTEMS = {
     "el9": System("el9", "bookworm"),
     # Split out of libvirt-daemon-system since.
@@ -67,16 +77,35 @@ SYSTEMS = {
         ("libvirt-daemon-driver-interface", "libvirt-daemon-lock", "libvirt-daemon-log"),
     ),
 }
+#: The oldest and the newest that the module meets, for make test-more-hosts: mirrors may drop or change them any day.
+MORE_SYSTEMS = {
+    "el8": System(
+        "el8",
+        "bullseye",
+        ("policykit-1", "python3-lxml", "python3-venv"),
+        lacks=("polkitd", "python3-pystemd"),
+        finish="finish-el8",
+        modular=False,
+    ),
+    # Whatever Debian is working on.
+    "next": System(
+        "next",
+        "unstable",
+        ("libvirt-daemon-lock", "libvirt-daemon-log", "python3-venv"),
+        options=('--aptopt=Acquire::Check-Valid-Until "false"',),  # mirrors lag behind
+        modular=False,
+    ),
+}
 
 
 def root(name: str, say: Callable[[str], None] = print) -> Path:
-    """The root directory of the system ``name`` (el9, el10); never written to, hosts lay overlays on it.
+    """The root directory of the system ``name``; never written to, hosts lay overlays on it.
 
     Built where the cache has none for this recipe: some minutes, each step told to ``say``. A process that is
     already building it is waited for.
     :raises HarnessError: it can't be built; the log's end and place are in the text.
     """
-    system = SYSTEMS[name]
+    system = {**SYSTEMS, **MORE_SYSTEMS}[name]
     directory = nspawn.cache() / "roots" / f"{name}-{_recipe_hash(system)}"
     nspawn.require_machine()
     with nspawn.locked(nspawn.cache() / "locks" / name):
@@ -97,7 +126,8 @@ def _remove_unused(directory: Path) -> None:
 def _recipe_hash(system: System) -> str:
     """Everything a root is made from, in 12 characters."""
     digest = hashlib.sha256(repr((system, PACKAGES, BOOTSTRAP)).encode())
-    for part in ("common", system.name, "build-modular-libvirt", "configure"):
+    modular = ("modular", "build-modular-libvirt") if system.modular else ()
+    for part in ("common", system.name, "configure", *filter(None, (system.finish,)), *modular):
         for path in sorted([RECIPE / part, *(RECIPE / part).rglob("*")]):
             if path.is_file():
                 digest.update(f"{path.relative_to(RECIPE)}\n".encode() + path.read_bytes())
@@ -127,20 +157,24 @@ class _Build:
         self._tell(f"building the root ({self.system.suite}), log: {self.log}")
         root = self.building / "root"
         self._bootstrap(root)
-        package = self._modular_libvirt(root)
-        self._configure(root, package)
+        if self.system.modular:
+            shutil.copy(self._modular_libvirt(root), root / "modular.deb")
+        self._configure(root)
         self.building.rename(self.directory)
         self._tell("root done")
 
     def _bootstrap(self, root: Path) -> None:
-        packages = ",".join([*PACKAGES, *self.system.packages])
+        packages = {*PACKAGES, *self.system.packages}.difference(self.system.lacks)
+        hooks = [f"--customize-hook={RECIPE / self.system.finish}"] if self.system.finish else []
         self._step(
             "installing Debian, libvirt, qemu and cloud-init",
             [
                 *nspawn.scope(self.container),
                 "mmdebstrap",
                 *BOOTSTRAP,
-                f"--include={packages}",
+                *self.system.options,
+                *hooks,
+                f"--include={','.join(sorted(packages))}",
                 self.system.suite,
                 str(root),
             ],
@@ -168,14 +202,14 @@ class _Build:
                 partial.rename(package)
         return package
 
-    def _configure(self, root: Path, package: Path) -> None:
+    def _configure(self, root: Path) -> None:
         """Make it a fresh install of the system it stands for, before its first boot."""
-        shutil.copy(package, root / "modular.deb")
-        for tree in (RECIPE / "common", RECIPE / self.system.name):
-            shutil.copytree(tree, root, dirs_exist_ok=True, symlinks=True)
+        for part in ("common", *(["modular"] if self.system.modular else []), self.system.name):
+            if (RECIPE / part).is_dir():
+                shutil.copytree(RECIPE / part, root, dirs_exist_ok=True, symlinks=True)
         script = Path(shutil.copy(RECIPE / "configure", root / "root"))
         self._step(
-            "enabling what EL enables",
+            "making it a fresh install",
             self._inside(root, "--resolv-conf=off", "--", "/root/configure", self.system.name),
         )
         script.unlink()
@@ -220,10 +254,10 @@ class _Build:
         self.say(f"{self.system.name:5}{time.monotonic() - self.start:4.0f} s  {text}")
 
 
-def main() -> int:
-    """Build both roots, with progress; 1 if that fails."""
+def main(names: Sequence[str]) -> int:
+    """Build these roots, with progress; 1 if that fails."""
     try:
-        for name in SYSTEMS:
+        for name in names or SYSTEMS:
             print(f"{name}: {root(name, lambda text: print(text, flush=True))}")
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -232,4 +266,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

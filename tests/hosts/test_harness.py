@@ -92,7 +92,7 @@ def test_daemons_answer_and_run_a_guest(system: str, mode: Callable[[Host], None
 @pytest.mark.parametrize("mode", [modular, monolithic])
 def test_el10_has_libvirt_12s_key_for_secrets(mode: Callable[[Host], None]) -> None:
     key = "/var/lib/libvirt/secrets/secrets-encryption-key"
-    daemon = {modular: "virtsecretd", monolithic: "libvirtd"}[mode]
+    daemon = "virtsecretd" if mode is modular else "libvirtd"
     with Host("el10", install=False) as host:
         mode(host)
         host.boot()

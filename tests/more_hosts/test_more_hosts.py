@@ -1,0 +1,81 @@
+"""The oldest and the newest hosts: first boot, second run, reboot, and the unit tests on the host's Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import cloud_init
+import expect
+import project
+from host import Host
+
+GUEST = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>16</memory>
+  <os><type arch='x86_64'>hvm</type></os>
+  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>"""
+
+
+def assert_hosts_guests(host: Host) -> None:
+    """The mode is libvirtd's, systemd, libvirt, tuned and our own commands agree on it, and a guest runs."""
+    expect.mode_is(host, "monolithic", other_installed=False)
+    expect.tuned_is(host, "virtual-host")
+    host.run(["kvmhost", "status"])
+    host.write("/run/tiny.xml", GUEST)
+    host.sh("virsh create /run/tiny.xml; virsh domstate tiny | grep running; virsh destroy tiny")
+
+
+def test_first_boot_second_run_and_reboot(system: str) -> None:
+    with Host(system, user_data=expect.user_data({})) as host:
+        host.boot()
+        report = host.report()
+        assert (report["result"], report["errors"]) == ("ok", []), report
+        assert (report["mode"], bool(report["changed"])) == ("monolithic", True), report
+        status = host.cloud_init_status()
+        assert (status["status"], status["errors"]) == ("done", []), status
+        expect.report_agrees(host, report)
+        assert_hosts_guests(host)
+
+        host.run(["kvmhost", "apply"])
+        assert host.report()["changed"] == []
+
+        host.reboot()
+        assert_hosts_guests(host)
+        host.run(["kvmhost", "apply"])
+        assert host.report()["changed"] == []
+
+
+# importlib-metadata: Debian 11's is too old for the pinned setuptools.
+# -I: the installed package is tested, not the checkout that the tests lie in.
+UNIT_TESTS = """
+python3 -m venv --system-site-packages /venv
+/venv/bin/pip install --quiet --requirement /checkout/tests/requirements-unit.txt 'importlib-metadata>=6'
+cd /checkout
+/venv/bin/python -I -m pytest --quiet -p no:cacheprovider -m "not once" tests/unit
+"""
+
+
+def test_the_unit_tests_pass_on_its_python(system: str) -> None:
+    """With the host's own cloud-init, pystemd, jsonschema and PyYAML; only the tools of the tests are PyPI's."""
+    trusted = os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt")
+    pip = ["PIP_CERT=/root/trusted.crt", "PIP_DISABLE_PIP_VERSION_CHECK=1"]
+    pip += [f"{name}={os.environ[name]}" for name in ("PIP_INDEX_URL",) if name in os.environ]
+    with Host(system) as host:
+        root = host.console.parent / "root"
+        shutil.copy(trusted, root / "root/trusted.crt")
+        tree = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.check_output(["git", "-C", project.CHECKOUT, *tree], text=True)
+        for path in filter(None, listed.split("\0")):
+            copy = root / "checkout" / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(project.CHECKOUT / path, copy, follow_symlinks=False)
+        for version in cloud_init.SUITES:  # mmdebstrap, which fetches them, is not on a host
+            fetched = cloud_init.package(version).parent
+            shutil.copytree(
+                fetched, root / "root/.cache/cc_kvmhost/cloud-inits" / version, symlinks=True
+            )
+        done = host.chroot(
+            ["env", *pip, "sh", "-euc", UNIT_TESTS], network=True, timeout=600, check=False
+        )
+        print(done.stdout[-6000:])
+        assert done.returncode == 0, done.stderr[-3000:]
