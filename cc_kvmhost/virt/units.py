@@ -1,6 +1,6 @@
 """libvirt's systemd units: which belong to which mode, and where their sockets listen.
 
-Source: the units of libvirt 8 to 11 and libvirt's docs/daemons.rst.
+Source: the units of libvirt 8 to 12 and libvirt's docs/daemons.rst.
 """
 
 from typing import Iterable, NamedTuple, Optional, Tuple
@@ -108,11 +108,19 @@ def mode_units(mode: str) -> Tuple[str, ...]:
     return sockets + (networked.tcp, networked.tls) + tuple(each.service for each in daemons)
 
 
-#: Every unit that this file knows.
+#: Every unit that a plan decides about.
 UNITS = (
     mode_units(MODULAR)
     + mode_units(MONOLITHIC)
     + tuple(unit for name in SHARED for unit in Daemon(name).sockets + (Daemon(name).service,))
+)
+
+#: libvirt's other units, which serve both modes and are never touched: masking the service that makes
+#: the key for secrets (libvirt 12.1 on) would keep virtsecretd and libvirtd from starting.
+LEFT_ALONE = (
+    "libvirt-guests.service",
+    "virt-guest-shutdown.target",
+    "virt-secret-init-encryption.service",
 )
 
 

@@ -8,7 +8,9 @@ import subprocess
 
 import cloud_init
 import expect
+import libvirt_versions as versions
 import project
+import roots
 from host import Host
 
 GUEST = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>16</memory>
@@ -53,6 +55,16 @@ python3 -m venv --system-site-packages /venv
 cd /checkout
 /venv/bin/python -I -m pytest --quiet -p no:cacheprovider -m "not once" tests/unit
 """
+
+
+def test_the_table_of_libvirts_units_is_right(system: str) -> None:
+    """Nothing is new to it, and libvirt 12 still has what 12.1 had."""
+    found = versions.read(roots.root(system) / "lib/systemd/system")
+    table = versions.units("12.1")
+    assert "libvirtd.service" in found
+    assert set(found) <= set(table)
+    if system == "next":
+        assert found == {name: table[name] for name in found}
 
 
 def test_the_unit_tests_pass_on_its_python(system: str) -> None:
