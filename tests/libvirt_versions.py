@@ -1,7 +1,7 @@
 """libvirt's units in the versions that EL 8 to 10 have or had: what systemd does with a plan hangs on them.
 
 Source: libvirt's specs and unit templates. test_upgrade.py and tests/more_hosts compare what is here
-with the unit files of a libvirt that is installed.
+with the unit files of the libvirt that Debian has.
 """
 
 from pathlib import Path
@@ -99,9 +99,9 @@ def _since() -> Dict[str, File]:
     for daemon in _modular() + ["libvirtd"]:
         main, own = f"{daemon}.socket", _sockets(daemon)
         modular = daemon != "libvirtd"
-        needs = [main] if modular else [_LOG]
+        needs = [main] if modular else []
         also = list(own)
-        if daemon == "virtqemud":
+        if daemon in ("virtqemud", "libvirtd"):
             needs, also = needs + [_LOG], also + [_LOG, _LOCK]
         files[f"{daemon}.service"] = _file(
             _AT_BOOT, also, needs, ["libvirtd.service"] if modular else []
@@ -120,6 +120,13 @@ def _since() -> Dict[str, File]:
         files[main] = _file(_SOCKET, [admin], [], [])
         files[admin] = _file(_SOCKET, [main], [main], [])
     return files
+
+
+def as_debian_has_them(files: Dict[str, File]) -> Dict[str, File]:
+    """Without what Debian takes out since 11.3: Also= of libvirtd.service for other packages' units."""
+    libvirtd = files["libvirtd.service"]
+    also = tuple(name for name in libvirtd.also if name.startswith("libvirtd"))
+    return dict(files, **{"libvirtd.service": libvirtd._replace(also=also)})
 
 
 def read(directory: Path) -> Dict[str, File]:

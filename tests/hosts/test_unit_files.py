@@ -40,6 +40,12 @@ printf '[Service]\\nExecStart=true\\n[Install]\\nAlso=own.service\\n' >/usr/lib/
 : >empty.service; : >/usr/lib/systemd/system/empty-too.service
 mkdir -p dropped.service.d multi-user.target.wants other.target.requires
 printf '[Install]\\nWantedBy=multi-user.target\\n' >dropped.service.d/install.conf
+for name in reset nice broken; do
+    printf '{UNIT}' >/usr/lib/systemd/system/$name.service; mkdir $name.service.d
+done
+printf '[Install]\\nWantedBy=\\n' >reset.service.d/install.conf
+printf '[Service]\\nNice=1\\n' >nice.service.d/nice.conf
+ln -s /nowhere/gone.conf broken.service.d/gone.conf
 mkdir -p /usr/lib/systemd/system/multi-user.target.wants
 ln -s ../vendor.service /usr/lib/systemd/system/multi-user.target.wants/
 ln -s /usr/lib/systemd/system/wanted.service other.target.requires/
@@ -69,6 +75,8 @@ def test_the_disk_tells_what_systemd_tells(system: str) -> None:
         host.sh(ODD)
         left = agree(host)
         assert {"own.service", "twice.service", "dropped.service", "linked.service"} <= left
+        assert {"reset.service", "broken.service"} <= left
+        assert "nice.service" not in left
 
 
 def agree(host: Host) -> set[str]:

@@ -22,7 +22,10 @@ def unit_files(system: str) -> Path:
 @pytest.mark.parametrize(("system", "version"), [("el9", "9.0"), ("el10", "12.1")])
 def test_the_table_of_libvirts_units_is_right(system: str, version: str) -> None:
     """What the plan is tested against in tests/unit: the unit files themselves say the same."""
-    assert versions.read(unit_files(system)) == versions.units(version)
+    table = versions.units(version)
+    if system == "el10":
+        table = versions.as_debian_has_them(table)
+    assert versions.read(unit_files(system)) == table
 
 
 def newer(system: str) -> dict[str, str]:
