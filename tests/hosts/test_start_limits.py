@@ -14,16 +14,15 @@ from test_faults import KILLED
 SYSTEMS = ("el9", "el10")
 SWITCHES = 10
 
-#: Arguments: a seed. Prints as JSON what went wrong, the seconds, and how many runs were killed.
-ENDURE = (
-    """
+#: Arguments: a seed, how many switches. Prints as JSON what went wrong, the seconds, and how many runs were killed.
+ENDURE = """
 import json, random, subprocess, sys, time
 def run(*argv):
     return subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 dice, wrong, killed = random.Random(sys.argv[1]), [], 0
 start = time.monotonic()
-for number in range(%d):
-    section = "/root/%%s.yaml" %% ("modular", "monolithic")[number %% 2]
+for number in range(int(sys.argv[2])):
+    section = "/root/" + ("modular", "monolithic")[number % 2] + ".yaml"
     subprocess.call(["cp", section, "/root/section.yaml"])
     at = dice.randrange(1, 40)
     done = run("python3", "/root/killed.py", str(at))
@@ -38,8 +37,6 @@ for number in range(%d):
         wrong.append([number, at, done.stderr.decode()[-500:]])
 print(json.dumps([wrong, time.monotonic() - start, killed]))
 """
-    % SWITCHES
-)
 LOAD = "for n in 1 2 3 4; do (while :; do :; done) >/dev/null 2>&1 & done; echo $! >/run/load"
 
 
@@ -54,7 +51,7 @@ def test_switching_ten_times_in_a_row_with_runs_killed_in_between(system: str, l
         host.boot()
         if load:
             host.sh(LOAD)
-        out = host.run(["python3", "/root/endure.py", seed], timeout=300).stdout
+        out = host.run(["python3", "/root/endure.py", seed, str(SWITCHES)], timeout=300).stdout
         wrong, seconds, killed = json.loads(out)
         print(f"seed {seed}: {seconds:.0f} s, {killed} killed")
         assert not wrong, f"seed {seed}, {seconds:.0f} s"
