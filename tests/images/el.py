@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -278,12 +279,8 @@ def our_package(output: Path, release: Release, version: str | None = None) -> P
             shutil.copytree(CHECKOUT / part, tree / part, symlinks=True)
         for part in ("LICENSE", "README.md"):
             shutil.copy(CHECKOUT / part, tree)
-        lines = (CHECKOUT / "setup.py").read_text().splitlines(keepends=True)
-        changed = [
-            f'    version="{version}",\n' if line.startswith("    version=") else line
-            for line in lines
-        ]
-        (tree / "setup.py").write_text("".join(changed))
+        spec = tree / "images/rpm/cc_kvmhost.spec"
+        spec.write_text(re.sub(r"(?m)^(Version: *).*", rf"\g<1>{version}", spec.read_text()))
     argv = [
         str(tree / "images/build-rpm"),
         "--release",
