@@ -46,6 +46,7 @@ class Host:
     ``system``: el9 or el10. ``user_data``, ``vendor_data``: text of cloud-init's NoCloud seed. ``os_release``: text
     to replace the system's own. ``files``: further files to write (path to text). ``install``: with cc_kvmhost
     installed and registered, or as the distribution made it. ``layers``: directories to lay over the system's root.
+    ``network``: a network namespace's file to boot in, rather than in one of its own without anything.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Host:
         files: Mapping[str, str] | None = None,
         install: bool = True,
         layers: Sequence[Path] = (),
+        network: Path | None = None,
     ) -> None:
         self.system = system
         self.name = f"kvmhost-{system}-{secrets.token_hex(3)}"
@@ -64,6 +66,8 @@ class Host:
         self.boot_seconds = 0.0
         self._install = install
         self._layers = layers
+        self._network = f"--network-namespace-path={network}" if network else "--private-network"
+        self._boots = 0
         self._files = {
             f"{SEED}/meta-data": f"instance-id: {self.name}\nlocal-hostname: {system}\n",
             f"{SEED}/user-data": user_data if user_data is not None else "#cloud-config\n{}\n",
@@ -121,9 +125,11 @@ class Host:
         :raises HarnessError: it isn't by then; with the console's end.
         """
         start = time.monotonic()
-        argv = nspawn.command(
-            self.name, self._root, "--boot", "--private-network", "--console=read-only"
-        )
+        argv = nspawn.command(self.name, self._root, "--boot", self._network, "--console=read-only")
+        if self._boots:
+            # btime of /proc/stat moves, as over a machine's reboot: that is how others see that there was one.
+            argv = ["unshare", "--time", f"--boottime={self._boots}", *argv]
+        self._boots += 1
         with self.console.open("ab") as console:
             self._nspawn = subprocess.Popen(
                 argv,
@@ -166,6 +172,10 @@ class Host:
             ) from None
         self.stop()
         self.boot(timeout)
+
+    def went_down(self) -> bool:
+        """Whether it has shut down by itself, for a reboot or for good; ``stop`` and ``boot`` bring it up again."""
+        return self._nspawn is not None and self._nspawn.poll() is not None
 
     def stop(self) -> None:
         """Stop it as a power cut would; its overlay stays, ``boot`` works again."""
