@@ -9,7 +9,7 @@ setup: ## Install what this machine lacks (Debian, Ubuntu; root)
 test: setup ## Everything: lint, unit, host and image tests (root)
 	.venv/bin/tox run
 
-lint: setup ## ruff, mypy, import-linter, vermin, shellcheck
+lint: setup ## ruff, mypy, import-linter, vermin, tmt, shellcheck
 	$(TOX) lint
 
 unit: setup ## Unit tests, with each of the Pythons of RHEL that is found

@@ -1,0 +1,81 @@
+"""Two of the tmt plans, really run by tmt over ssh, on a host that reboots. That all are valid, lint says."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+import project
+import ssh
+from host import Host
+
+TMT = [sys.executable, "-m", "tmt"]
+# tmt asks which package has /usr/bin/flock, to install it; here what is installed is all there is.
+APT_FILE = (
+    '#!/bin/sh\n[ "$1" != search ] || dpkg-query --search "$3" | cut --delimiter=: --fields=1\n'
+)
+PARTS = (".fmf", "plans", "tests/tmt", "images")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tmt takes to the machine that it tests, without the rest of the checkout."""
+    tree = tmp_path_factory.mktemp("tmt")
+    for part in PARTS:
+        shutil.copytree(project.CHECKOUT / part, tree / part)
+    return tree
+
+
+def test_plans_on_the_stand_in(tree: Path, tmp_path: Path) -> None:
+    private, public = ssh.key(tmp_path)
+    # The same path on the host, where /tmp does not outlive a reboot. Too long for ssh's sockets: tmt would
+    # look for one after each connect, and again half a minute later.
+    work = tempfile.TemporaryDirectory(prefix=f"{'tmt-':-<60}", dir="/var/tmp")
+    connect = ["provision", "--how", "connect", "--guest", "127.0.0.1", "--user", "root"]
+    argv = [
+        *TMT,
+        "--context",
+        "installed=yes",
+        "--root",
+        str(tree),
+        "run",
+        "--id",
+        f"{work.name}/run",
+    ]
+    argv += ["--all", *connect, "--key", str(private)]
+    argv += ["report", "--how", "display", "-vvv", "plan", "--name", "^/plans/(first-boot|modes)$"]
+    with (
+        work,
+        ssh.network() as network,
+        Host(
+            "el10",
+            files={"/root/.ssh/authorized_keys": public},
+            layers=[ssh.layer("el10")],
+            network=network,
+        ) as host,
+        (tmp_path / "log").open("w+") as log,
+    ):
+        host.write("/usr/local/bin/apt-file", APT_FILE, 0o755)
+        host.boot()
+        deadline = time.monotonic() + 600
+        with subprocess.Popen(
+            ["nsenter", f"--net={network}", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as run:
+            while run.poll() is None:
+                if host.went_down():
+                    host.stop()
+                    host.boot()
+                if time.monotonic() > deadline:
+                    run.kill()
+                time.sleep(0.1)
+        said = (tmp_path / "log").read_text()
+        assert run.returncode == 0, said
