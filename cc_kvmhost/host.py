@@ -10,6 +10,7 @@ from .systemd import unit_files
 from .systemd.manager import Manager, UnitState
 from .virt import guests, sockets, tls
 from .virt import units as libvirt
+from .virt.guests import Guest
 from .virt.mode import System
 
 _MASKED = ("masked", "masked-runtime")
@@ -45,7 +46,7 @@ class Host(NamedTuple):
     """Everything that a plan depends on.
 
     ``running``: systemd runs here (not an image's tree). ``units``: every unit of libvirt's that
-    has a unit file, tuned's, and those asked for. ``guests``: names of the running guests.
+    has a unit file, tuned's, and those asked for. ``guests``: those that run.
     ``profiles``: tuned's; ``profile``: the one that is set. ``tls``: for each mode what keeps its
     TLS socket from working.
     """
@@ -53,7 +54,7 @@ class Host(NamedTuple):
     system: System
     running: bool
     units: Mapping[str, Unit]
-    guests: Tuple[str, ...]
+    guests: Tuple[Guest, ...]
     profiles: Tuple[str, ...]
     profile: tuned.Profile
     tls: Mapping[str, Tuple[str, ...]]

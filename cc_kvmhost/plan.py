@@ -18,8 +18,8 @@ _ENABLED = ("enabled", "enabled-runtime")
 _ACTIVE = ("active", "activating", "reloading", "refreshing", "deactivating")
 #: Unit file states that enabling can't change: nothing in [Install], or not a file of its own.
 _FIXED = ("static", "indirect", "generated", "transient", "linked", "linked-runtime")
-#: The services that guests run under.
-_GUEST_SERVICES = ("libvirtd.service", "virtqemud.service", "virtlxcd.service")
+#: The modular daemons that guests run under, by driver; in monolithic mode it is libvirtd for all.
+_GUEST_DAEMONS = {"qemu": libvirt.Daemon("virtqemud"), "lxc": libvirt.Daemon("virtlxcd")}
 
 
 class Wish(NamedTuple):
@@ -460,14 +460,41 @@ def _mask_problems(host: Host, wishes: Mapping[str, Wish]) -> List[str]:
 
 
 def _guest_problems(plan: Plan, host: Host, force: bool) -> List[str]:
-    """Guests under the daemon that would be stopped. One without guests leaves when idle, one with
-    guests does not: so a daemon that does not run has none."""
-    leaving = [unit for unit in plan.stop if unit in _GUEST_SERVICES and plan.wishes[unit].masked]
-    if force or not leaving or not host.guests:
+    """Guests that would come under another daemon. They run on when theirs crashes or is stopped,
+    so what runs now does not tell whose they are: without any daemon they count as the other
+    mode's."""
+    if force or not host.guests:
+        return []
+    names = ", ".join(guest.name for guest in host.guests)
+    ways = "shut them down, or run 'kvmhost apply --force': they then go on under the other daemon"
+    others = [daemon.service for daemon in _guest_daemons(libvirt.other(plan.mode), host)]
+    leaving = [unit for unit in others if unit in plan.stop]
+    if leaving:
+        return [f"guests run under {', '.join(leaving)}, which would be stopped: {names}; {ways}"]
+    own = [daemon.service for daemon in _guest_daemons(plan.mode, host)]
+    if all(_is_active(host.unit(unit)) for unit in own) or not _changes_mode(plan, host):
         return []
     return [
-        "guests run under {}, which would be stopped: {}; shut them down, or run"
-        " 'kvmhost apply --force': they then go on under the other daemon".format(
-            ", ".join(leaving), ", ".join(host.guests)
-        )
+        f"guests run, their daemon does not, and the run would change the mode: {names}; start the"
+        f" daemon that they belong to ({' or '.join(others + own)}), {ways}"
     ]
+
+
+def _guest_daemons(mode: str, host: Host) -> List[libvirt.Daemon]:
+    """The daemons of a mode that the running guests could belong to."""
+    if mode == libvirt.MONOLITHIC:
+        return [libvirt.LIBVIRTD]
+    return [_GUEST_DAEMONS[driver] for driver in sorted({g.driver for g in host.guests})]
+
+
+def _changes_mode(plan: Plan, host: Host) -> bool:
+    """The other mode's guest daemon could start until now, or this mode's could not."""
+    leaving = plan.disable + plan.disable_runtime + plan.mask + plan.stop
+    others = _guest_daemons(libvirt.other(plan.mode), host)
+    return any(
+        host.unit(unit).installed and unit in leaving
+        for daemon in others
+        for unit in daemon.sockets + (daemon.service,)
+    ) or any(
+        daemon.socket in plan.unmask + plan.enable for daemon in _guest_daemons(plan.mode, host)
+    )

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from typing import Tuple
+from typing import NamedTuple, Tuple
 
 from .. import files
 from .units import RUN
@@ -10,15 +10,23 @@ from .units import RUN
 _DRIVERS = ("qemu", "lxc")
 
 
-def running() -> Tuple[str, ...]:
-    """Names of the guests whose process runs, in whichever mode, whether their daemon runs or not.
+class Guest(NamedTuple):
+    """A guest by its name and libvirt's driver for it ("qemu", "lxc")."""
+
+    name: str
+    driver: str = "qemu"
+
+
+def running() -> Tuple[Guest, ...]:
+    """The guests whose process runs, in whichever mode, whether their daemon runs or not.
 
     Source: the status file and the pid file that libvirt keeps of each in /run/libvirt/DRIVER.
     """
-    names = []
-    found = [path for driver in _DRIVERS for path in glob.glob(RUN + driver + "/*.xml")]
-    for stem in (path[: -len(".xml")] for path in found):
-        pid = (files.read(stem + ".pid") or b"").strip().decode(errors="replace")
-        if pid.isdigit() and os.path.isdir("/proc/" + pid):
-            names.append(os.path.basename(stem))
-    return tuple(sorted(names))
+    guests = []
+    for driver in _DRIVERS:
+        for path in sorted(glob.glob(RUN + driver + "/*.xml")):
+            stem = path[: -len(".xml")]
+            pid = (files.read(stem + ".pid") or b"").strip().decode(errors="replace")
+            if pid.isdigit() and os.path.isdir("/proc/" + pid):
+                guests.append(Guest(os.path.basename(stem), driver))
+    return tuple(guests)

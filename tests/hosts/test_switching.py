@@ -190,3 +190,40 @@ def test_guests_are_sacred(system: str, wanted: str) -> None:
         assert host.run(["virsh", "list", "--name"]).stdout.split() == ["tiny"]
         assert host.run(["ps", "-o", "comm=", "-p", qemu.strip()]).stdout.startswith("qemu")
         assert shared_daemons(host) == shared
+
+
+DOWN = {
+    "stopped": "systemctl stop {daemon}.service 2>&1",
+    "killed": "systemctl kill --signal=KILL --kill-who=main {daemon}.service; sleep 0.5;"
+    " systemctl stop {daemon}.service 2>&1; systemctl reset-failed",
+    "masked": "systemctl mask --now {daemon}.service 2>&1",
+    "half switched by a run that was killed": "systemctl --no-reload unmask {other}.socket;"
+    " systemctl --no-reload enable {other}.socket 2>&1; systemctl --no-reload mask {daemon}.service;"
+    " systemctl stop {daemon}.service 2>&1",
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("wanted", MODES)
+@pytest.mark.parametrize("state", sorted(DOWN))
+def test_guests_are_sacred_when_their_daemon_is_down(system: str, wanted: str, state: str) -> None:
+    daemon, other = ("libvirtd", "virtqemud") if wanted == "modular" else ("virtqemud", "libvirtd")
+    with Host(system, files={"/root/tiny.xml": TINY}) as host:
+        host.boot()
+        run(host, expect.OTHER[wanted])
+        host.run(["virsh", "create", "/root/tiny.xml"])
+        qemu = host.run(["cat", "/run/libvirt/qemu/tiny.pid"]).stdout.strip()
+        host.sh(DOWN[state].format(daemon=daemon, other=other))
+        assert not expect.active(host, f"{daemon}.service")
+        assert host.run(["ps", "-o", "comm=", "-p", qemu]).stdout.startswith("qemu")
+
+        host.write("/root/section.yaml", expect.user_data({"libvirt": {"mode": wanted}}))
+        status, methods = expect.calls_during(host, ["kvmhost", "apply", "/root/section.yaml"])
+        refusal = host.read("/tmp/out")
+        assert status == 1, refusal
+        assert "tiny" in refusal and f"{daemon}.service" in refusal and "--force" in refusal
+        assert not set(methods).intersection(expect.CHANGING), methods
+        # The mode that they are of can be repaired.
+        run(host, expect.OTHER[wanted])
+        assert host.run(["virsh", "list", "--name"]).stdout.split() == ["tiny"]
+        assert host.run(["ps", "-o", "comm=", "-p", qemu]).stdout.startswith("qemu")

@@ -11,6 +11,7 @@ from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
 from cc_kvmhost.virt import units as libvirt
+from cc_kvmhost.virt.guests import Guest
 
 MODULAR: Dict[str, Any] = {"libvirt": {"mode": "modular"}}
 MONOLITHIC: Dict[str, Any] = {"libvirt": {"mode": "monolithic"}}
@@ -321,7 +322,7 @@ class TestServicesInTheWay:
 
     def test_modular(self) -> None:
         units = with_units(everything(), ["virtqemud.service"], active="active")
-        chosen = make(MODULAR, host(units, guests=("a",)))
+        chosen = make(MODULAR, host(units, guests=(Guest("a"),)))
         assert chosen.stop == ("virtqemud.service",)
 
     def test_not_when_its_sockets_listen(self) -> None:
@@ -382,7 +383,7 @@ class TestDeafSockets:
         before = done(MODULAR, host(everything()))
         units = with_units(dict(before.units), ["virtqemud.socket"], deaf=True)
         units = with_units(units, ["virtqemud.service"], active="active")
-        here = before._replace(units=units, guests=("a",))
+        here = before._replace(units=units, guests=(Guest("a"),))
         chosen = make(MODULAR, here)
         assert chosen.stop == (*libvirt.daemon("qemu").sockets, "virtqemud.service")
         assert chosen.start == libvirt.daemon("qemu").sockets
@@ -420,7 +421,9 @@ class TestGuests:
         [(MODULAR, "libvirtd.service"), (MONOLITHIC, "virtqemud.service")],
     )
     def test_refused_by_name(self, section: Dict[str, Any], daemon: str) -> None:
-        here = broken([daemon], everything(), active="active")._replace(guests=("db", "web"))
+        here = broken([daemon], everything(), active="active")._replace(
+            guests=(Guest("db"), Guest("web"))
+        )
         (problem,) = problems_of(section, here)
         assert daemon in problem and "db, web" in problem and "--force" in problem
         assert daemon in make(section, here, force=True).stop
@@ -433,7 +436,43 @@ class TestGuests:
             section["libvirt"]["mode"]
         ]
         units = with_units(dict(before.units), [daemon], active="active")
-        assert make(section, before._replace(units=units, guests=("a",))).changed == []
+        assert make(section, before._replace(units=units, guests=(Guest("a"),))).changed == []
+
+    @pytest.mark.parametrize("driver, daemon", [("qemu", "virtqemud"), ("lxc", "virtlxcd")])
+    @pytest.mark.parametrize("first, then", [(MODULAR, MONOLITHIC), (MONOLITHIC, MODULAR)])
+    def test_refused_although_their_daemon_is_down(
+        self, first: Dict[str, Any], then: Dict[str, Any], driver: str, daemon: str
+    ) -> None:
+        both = dict(
+            everything(), **installed("virtlxcd.service", *libvirt.Daemon("virtlxcd").sockets)
+        )
+        guests = (Guest("db", driver),)
+        before = done(first, host(both))._replace(guests=guests)
+        own, other = f"{daemon}.service", "libvirtd.service"
+        if first is MONOLITHIC:
+            own, other = other, own
+        for unit in (own, other):
+            here = before._replace(units=with_units(dict(before.units), [own], active="failed"))
+            (problem,) = problems_of(then, here)
+            assert "db" in problem and f"{own} or {other}" in problem and "--force" in problem
+            assert make(then, here, force=True).mode == then["libvirt"]["mode"]
+            # The mode that they are of goes on as ever.
+            assert make(first, here).mode == first["libvirt"]["mode"]
+
+    @pytest.mark.parametrize("unit", ["virtqemud.service", "virtqemud.socket"])
+    def test_repairing_their_own_mode_is_no_change_of_it(self, unit: str) -> None:
+        before = done(MODULAR, host(everything()))
+        units = with_units(dict(before.units), [unit], active="failed")
+        units = with_units(units, ["virtxend.socket"], file_state="disabled", installed=True)
+        make(MODULAR, before._replace(units=units, guests=(Guest("db"),)))
+
+    @pytest.mark.parametrize("running", ["virtqemud.service", "libvirtd.service"])
+    def test_the_daemon_of_another_driver_holds_none_of_them(self, running: str) -> None:
+        both = dict(everything(), **installed("virtlxcd.service", "virtlxcd.socket"))
+        before = done(MONOLITHIC, host(both))
+        units = with_units(dict(before.units), [running], active="active")
+        (problem,) = problems_of(MODULAR, before._replace(units=units, guests=(Guest("c", "lxc"),)))
+        assert "c" in problem and "libvirtd.service" in problem
 
 
 class TestTuned:
@@ -618,7 +657,7 @@ class TestProblems:
     def test_all_at_once(self) -> None:
         units = with_units(everything(), ["virtqemud.socket"], file_state="masked-runtime")
         units = with_units(units, ["libvirtd.service"], active="active", in_etc=True)
-        here = host(units, guests=("a",), tls={"modular": ("/cert: gone",)})
+        here = host(units, guests=(Guest("a"),), tls={"modular": ("/cert: gone",)})
         section = {
             "libvirt": {"mode": "modular", "tls": True},
             "tuned": {"profile": "nonsense"},

@@ -17,6 +17,7 @@ from cc_kvmhost import config, plan, run, tuned
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.virt import units as libvirt
+from cc_kvmhost.virt.guests import Guest
 
 SCHEMA = config.load_schema()
 #: Generating is slow on a busy machine, and shrinking too.
@@ -210,3 +211,44 @@ class TestPlans:
             assert after.units[unit].file_state == "enabled"
         for units in (chosen.unmask, chosen.disable, chosen.enable, chosen.mask, chosen.start):
             assert len(set(units)) == len(units)
+
+
+@st.composite
+def broken_with_guests(draw: Any) -> Tuple[Host, str]:
+    """A host set to one mode, on which guests were started; then their daemon went down, other
+    units of the mode came into any state, and a forced run to the other mode ended in its middle.
+
+    :return: the host, the other mode
+    """
+    first = draw(st.sampled_from(libvirt.MODES))
+    here = hosts.host(hosts.everything())
+    here = hosts.applied(plan.make(hosts.config(libvirt={"mode": first}), here), here)
+    here = here._replace(guests=(Guest("a"),))
+    other = libvirt.other(first)
+    forced = plan.make(hosts.config(libvirt={"mode": other}), here, force=True)
+    units = dict(here.units)
+    daemon = "virtqemud" if first == libvirt.MODULAR else "libvirtd"
+    own = [n for n in libvirt.mode_units(first) if n in units and n != f"{daemon}.socket"]
+    for name in draw(st.lists(st.sampled_from(own), unique=True, max_size=12)):
+        state = draw(st.sampled_from(("enabled", "disabled", "masked", "enabled-runtime")))
+        active = draw(st.sampled_from(("active", "inactive", "failed")))
+        units[name] = units[name]._replace(file_state=state, active=active)
+    down = draw(st.sampled_from(("inactive", "failed")))
+    units[f"{daemon}.service"] = units[f"{daemon}.service"]._replace(active=down)
+    states = {"unmask": "disabled", "disable": "disabled", "enable": "enabled", "mask": "masked"}
+    for verb, names in forced.unit_file_changes[: draw(st.integers(0, len(states)))]:
+        for name in names:
+            units[name] = units[name]._replace(file_state=states[verb])
+    return here._replace(units=units), other
+
+
+class TestGuests:
+    @settings(QUIET, max_examples=200)
+    @given(broken_with_guests())
+    def test_no_broken_state_lets_them_change_their_daemon(self, case: Tuple[Host, str]) -> None:
+        broken, other = case
+        wanted = hosts.config(libvirt={"mode": other})
+        with pytest.raises(KvmhostError) as caught:
+            plan.make(wanted, broken)
+        assert any("guests run" in problem for problem in caught.value.problems)
+        plan.make(wanted, broken, force=True)
