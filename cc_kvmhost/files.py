@@ -2,10 +2,15 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import stat
 from typing import BinaryIO, Iterator, Optional
 
+LOG = logging.getLogger(__name__)
+
+_SELINUX = "security.selinux"
+_SELINUX_ON = "/sys/fs/selinux/enforce"
 #: What the new content's file is called until it takes its place. Always the same for one file, so
 #: that the next run uses up what a killed run left.
 TEMPORARY = ".kvmhost-tmp"
@@ -23,7 +28,8 @@ def read(path: str) -> Optional[bytes]:
 def replace(path: str, content: bytes) -> None:
     """Put content at path in one step: a reader, or a crash, sees the old file or the new one.
 
-    A file that was there keeps its owner and mode; a new one gets 0644.
+    A file that was there keeps its owner, mode and SELinux label; a new one gets 0644 and the label
+    of the policy.
     """
     with _temporary(path + TEMPORARY) as stream:
         stream.write(content)
@@ -33,8 +39,18 @@ def replace(path: str, content: bytes) -> None:
             old = os.stat(path)
             os.fchown(stream.fileno(), old.st_uid, old.st_gid)
             os.fchmod(stream.fileno(), stat.S_IMODE(old.st_mode))
+        _label(stream.fileno(), path)
         os.fsync(stream.fileno())
         os.rename(path + TEMPORARY, path)
+
+
+def make_directory(path: str) -> None:
+    """Make a directory that everybody may read, whatever the umask, and those above it."""
+    if not os.path.isdir(path):
+        make_directory(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+            os.chmod(path, 0o755)
 
 
 def restore(path: str, content: Optional[bytes]) -> None:
@@ -49,6 +65,34 @@ def remove(path: str) -> None:
     """Remove a file or link, if there is one."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _label(descriptor: int, path: str) -> None:
+    """Give an open file the SELinux label of the one at path, or what the policy has for path. Made
+    without, it has its directory's, under which tuned may not write its files."""
+    try:
+        label = os.getxattr(path, _SELINUX)
+    except OSError:  # no such file, or no labels here
+        label = _label_of_policy(path)
+    if label:
+        try:
+            os.setxattr(descriptor, _SELINUX, label)
+        except OSError as error:
+            LOG.debug("%s: its SELinux label can't be set: %s", path, error)
+
+
+def _label_of_policy(path: str) -> bytes:
+    """The label of a new file; empty without SELinux, or without python3-libselinux."""
+    if not os.path.exists(_SELINUX_ON):
+        return b""
+    try:
+        import selinux
+
+        label: str = selinux.matchpathcon(path, stat.S_IFREG)[1]
+        return label.encode() + b"\0"
+    except (ImportError, OSError) as error:  # OSError: the policy has none
+        LOG.debug("%s: no SELinux label: %s", path, error)
+        return b""
 
 
 @contextlib.contextmanager

@@ -1,8 +1,12 @@
 """Files are replaced whole, whoever writes at the same time and whatever was left."""
 
 import os
+import stat
 import threading
 from pathlib import Path
+from unittest import mock
+
+import pytest
 
 from cc_kvmhost import files
 
@@ -20,6 +24,35 @@ class TestReplace:
         files.replace(str(path), b"newer")
         assert (path.read_bytes(), path.stat().st_mode & 0o7777) == (b"newer", 0o600)
         assert os.listdir(str(tmp_path)) == ["file"]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may label files")
+    def test_an_old_file_keeps_its_label(self, tmp_path: Path) -> None:
+        path, label = str(tmp_path / "file"), b"system_u:object_r:tuned_rw_etc_t:s0\0"
+        files.replace(path, b"new")
+        os.setxattr(path, "security.selinux", label)
+        files.replace(path, b"newer")
+        assert files.read(path) == b"newer"
+        assert os.getxattr(path, "security.selinux") == label
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may label files")
+    def test_a_new_file_gets_the_policys(self, tmp_path: Path) -> None:
+        """No machine of these tests has SELinux: its library is a stand-in."""
+        path = str(tmp_path / "file")
+        library = mock.Mock()
+        library.matchpathcon.return_value = [0, "system_u:object_r:tuned_rw_etc_t:s0"]
+        with mock.patch.dict("sys.modules", selinux=library):
+            files.replace(path, b"without SELinux")
+            assert not library.mock_calls
+            os.unlink(path)
+            with mock.patch.object(files, "_SELINUX_ON", str(tmp_path)):
+                files.replace(path, b"new")
+                library.matchpathcon.assert_called_once_with(path, stat.S_IFREG)
+                label = os.getxattr(path, "security.selinux")
+                assert label == b"system_u:object_r:tuned_rw_etc_t:s0\0"
+                os.unlink(path)
+                library.matchpathcon.side_effect = OSError(2, "no context for it")
+                files.replace(path, b"new")
+        assert files.read(path) == b"new"
 
     def test_leftovers_are_used_up(self, tmp_path: Path) -> None:
         path, elsewhere = tmp_path / "file", tmp_path / "elsewhere"
@@ -58,3 +91,14 @@ class TestReplace:
         except OSError:
             pass
         assert path.is_dir() and os.listdir(str(tmp_path)) == ["directory"]
+
+
+class TestMakeDirectory:
+    def test_everybody_may_read_it_whatever_the_umask(self, tmp_path: Path) -> None:
+        old = os.umask(0o077)
+        try:
+            files.make_directory(str(tmp_path / "a/b"))
+            files.make_directory(str(tmp_path / "a/b"))
+        finally:
+            os.umask(old)
+        assert [(tmp_path / d).stat().st_mode & 0o777 for d in ("a", "a/b")] == [0o755, 0o755]
