@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from typing import Any, Optional, Sequence
 
@@ -19,15 +20,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        return int(options.command(options))
+        code = int(options.command(options))
+        sys.stdout.flush()
+        return code
     except KvmhostError as error:
         if getattr(options, "json", False):
             print_json(Report("failed", None, "", errors=error.problems).to_json())
         else:
             print_errors(error.problems)
         return FAULT
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        if not isinstance(error, BrokenPipeError):  # there the reader has seen enough
+            print_errors([f"the output can't be written: {error.strerror}"])
+        # What is left in the buffer would fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAULT
 
 

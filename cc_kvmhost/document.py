@@ -1,5 +1,7 @@
 """The file that a section stands in: a cloud-config file and the lines of what is in it."""
 
+import os
+import stat
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 from .config import KEY, check, nearest, shown
@@ -30,6 +32,8 @@ def read(name: str) -> Document:
     import yaml
 
     try:
+        if stat.S_IFMT(os.stat(name).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise KvmhostError([f"{name}: a FIFO, socket or device, not a file"])
         with open(name, encoding="utf-8") as stream:
             text = stream.read()
     except (OSError, UnicodeDecodeError) as error:
