@@ -8,10 +8,11 @@ from .config import Config
 from .errors import KvmhostError
 from .systemd import unit_files
 from .systemd.manager import Manager, UnitState
-from .virt import guests, sockets, tls
+from .virt import guests, sockets, subnets, tls
 from .virt import units as libvirt
 from .virt.guests import Guest
 from .virt.mode import System
+from .virt.tls import Findings
 
 _MASKED = ("masked", "masked-runtime")
 
@@ -26,7 +27,8 @@ class Unit(NamedTuple):
     ``ran``: a one-shot that has done its work since boot, or whose conditions were not met.
     ``deaf``: a libvirt socket that systemd calls listening and nobody can reach, because its path
     was removed or a reload took its descriptor. ``fresh``: systemd loaded the unit for this look,
-    so it remembers no start of it.
+    so it remembers no start of it. ``held_by``: a running service that keeps a socket asked for from
+    starting.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Unit(NamedTuple):
     ran: bool = False
     deaf: bool = False
     fresh: bool = False
+    held_by: str = ""
 
 
 class Host(NamedTuple):
@@ -47,8 +50,9 @@ class Host(NamedTuple):
 
     ``running``: systemd runs here (not an image's tree). ``units``: every unit of libvirt's that
     has a unit file, tuned's, and those asked for. ``guests``: those that run.
-    ``profiles``: tuned's; ``profile``: the one that is set. ``tls``: for each mode what keeps its
-    TLS socket from working.
+    ``profiles``: tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong
+    with its TLS socket's files. ``hidden``: running sockets that this user may not look at.
+    ``clashes``: libvirt's networks that can't start, and why.
     """
 
     system: System
@@ -57,7 +61,9 @@ class Host(NamedTuple):
     guests: Tuple[Guest, ...]
     profiles: Tuple[str, ...]
     profile: tuned.Profile
-    tls: Mapping[str, Tuple[str, ...]]
+    tls: Mapping[str, Findings]
+    hidden: Tuple[str, ...] = ()
+    clashes: Tuple[str, ...] = ()
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit(name))
@@ -69,7 +75,7 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
     :param profile: tuned's, if it is known; tuned takes a while to answer
     """
     templates = [name for name in config.units if "@" in name]
-    names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE,) + config.units)
+    names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE, tuned.PPD) + config.units)
     states, rest = unit_files.states(name for name in names if name not in templates)
     if rest:
         states.update(manager.unit_files(rest))
@@ -81,7 +87,9 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
     loaded = manager.loaded_units(libvirt.PATTERNS + (tuned.SERVICE,) + config.units)
     fresh = [name for name in config.units if states.get(name) and name not in loaded]
     loaded.update(manager.units([name for name in config.units if states.get(name)]))
-    refused = sockets.refusals(name for name, unit in loaded.items() if unit.active == "active")
+    asked = set(config.units).difference(libvirt.UNITS)
+    active = [name for name, unit in loaded.items() if unit.active == "active"]
+    refused = sockets.refusals(active)
     units = {}
     for name in sorted(name for name, state in states.items() if state):
         here = loaded.get(name, UnitState(name))
@@ -98,6 +106,7 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
             ran=name in config.units and states[name] != "disabled" and _ran(manager, here),
             deaf=bool(refused.get(name)),
             fresh=name in fresh,
+            held_by=_holder(manager, here) if name in asked else "",
         )
     daemon = units.get(tuned.SERVICE)
     asks = config.tuned and config.profile is not None
@@ -109,7 +118,9 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
         guests=guests.running(),
         profiles=tuple(tuned.profiles()) if asks else (),
         profile=profile or (tuned.ask(manager) if running else tuned.read()),
-        tls=tls.problems("/") if config.tls else {},
+        tls=tls.look("/") if config.tls else {},
+        hidden=sockets.hidden(active),
+        clashes=subnets.clashes(),
     )
 
 
@@ -118,7 +129,7 @@ def read_tree(root: str, config: Config) -> Host:
 
     :raises KvmhostError: the tree can't be read
     """
-    patterns = libvirt.PATTERNS + (tuned.SERVICE,) + config.units
+    patterns = libvirt.PATTERNS + (tuned.SERVICE, tuned.PPD) + config.units
     units = {
         name: Unit(
             name,
@@ -135,7 +146,7 @@ def read_tree(root: str, config: Config) -> Host:
         guests=(),
         profiles=tuple(tuned.profiles(root)),
         profile=tuned.read(root),
-        tls=tls.problems(root) if config.tls else {},
+        tls=tls.look(root) if config.tls else {},
     )
 
 
@@ -162,6 +173,7 @@ def read_system(root: str) -> System:
         tuple(facts.get("id_like", "").split()),
         facts.get("version_id", ""),
         facts.get("pretty_name", ""),
+        facts.get("platform_id", ""),
     )
 
 
@@ -174,6 +186,18 @@ def _os_release(root: str) -> Optional[str]:
         if os.path.isfile(path):
             return path
     return None
+
+
+def _holder(manager: Manager, loaded: UnitState) -> str:
+    """The service that runs already, under which systemd refuses to start a socket; "" if none."""
+    if loaded.active in ("active", "activating") or not loaded.name.endswith(".socket"):
+        return ""
+    if not loaded.path:
+        return ""
+    services = [name.decode() for name in manager.property(loaded.path, "Unit", "Triggers", "as")]
+    running = ("active", "activating", "reloading", "refreshing", "deactivating")
+    held = [name for name, unit in manager.units(services).items() if unit.active in running]
+    return held[0] if held else ""
 
 
 def _ran(manager: Manager, loaded: UnitState) -> bool:

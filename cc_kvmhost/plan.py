@@ -49,11 +49,11 @@ class Plan(NamedTuple):
     order, each at most once per field.
 
     ``wishes``: every unit that the plan is about. ``disable_runtime``: units that are enabled until
-    the next reboot only. ``keep_enabled``: units that are enabled, and enabled again because Also=
-    of a disabled unit takes others along. ``stop``, ``start``: jobs. ``reset``: failed units that
+    the next reboot only. ``keep_enabled``: libvirt's units that are enabled, and enabled again because
+    Also= of a disabled one takes others along. ``stop``, ``start``: jobs. ``reset``: failed units that
     shall be inactive, and units whose start limit must not count. ``reload``: when systemd reads
     its unit files again (BEFORE_START, AFTER_RUN, or None for not at all). ``profile``: tuned's to
-    set, None for none.
+    set, None for none. ``warnings``: what is no fault, and worth knowing.
     """
 
     mode: str
@@ -70,6 +70,7 @@ class Plan(NamedTuple):
     reload: Optional[str]
     start: Tuple[str, ...]
     profile: Optional[str]
+    warnings: Tuple[str, ...] = ()
 
     @property
     def changed(self) -> List[str]:
@@ -144,7 +145,7 @@ def make_for(choice: Choice, config: Config, host: Host, force: bool = False) ->
         wishes.setdefault(unit, ON)
     problems += _mask_problems(host, wishes)
     if config.tls:
-        problems += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode]]
+        problems += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode].problems]
     plan = _difference(choice, config, host, wishes)
     problems += _guest_problems(plan, host, force)
     if problems:
@@ -153,7 +154,7 @@ def make_for(choice: Choice, config: Config, host: Host, force: bool = False) ->
 
 
 def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
-    """The wish for every libvirt unit that is installed."""
+    """The wish for every libvirt unit that is installed, and the other mode's usual ones."""
     wishes: Dict[str, Wish] = {}
     if mode == libvirt.MODULAR:
         drivers = set(config.drivers)
@@ -185,13 +186,19 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
             wishes[socket] = ON
     for unit in libvirt.mode_units(libvirt.other(mode)):
         wishes[unit] = AWAY
-    wishes = {unit: wish for unit, wish in wishes.items() if host.unit(unit).installed}
-    return {unit: _possible(host, unit, wish) for unit, wish in wishes.items()}
+    possible = {unit: _possible(host, unit, wish) for unit, wish in wishes.items()}
+    return {unit: wish for unit, wish in possible.items() if wish is not None}
 
 
-def _possible(host: Host, unit: str, wish: Wish) -> Wish:
-    """systemd can't start a socket while its service runs: the -admin socket of a service that is
-    never stopped waits for the next boot."""
+def _possible(host: Host, unit: str, wish: Wish) -> Optional[Wish]:
+    """The wish as far as this host can have it now; None for a unit that is none of ours here."""
+    if not host.unit(unit).installed:
+        # Its package may come later, and enables what is not masked.
+        if wish.masked:
+            return wish if libvirt.is_usual(unit) else None
+        return LEFT if _is(host.unit(unit), "masked") else None
+    # systemd can't start a socket while its service runs: the -admin socket of a service that is
+    # never stopped waits for the next boot.
     main = unit in [libvirt.Daemon(name).socket for name in libvirt.SHARED]
     return AT_BOOT if wish.active and not main and _is_held(host, unit) else wish
 
@@ -261,7 +268,9 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         for verb in "unmask disable disable_runtime enable mask stop reset start".split()
     )
     keep_enabled = [
-        n for n, w in wishes.items() if w.enabled is not False and _is(units[n], "enabled")
+        n
+        for n, w in wishes.items()
+        if w.enabled is not False and _is(units[n], "enabled") and n in libvirt.UNITS
     ]
     if host.running:
         stop += _services_in_the_way(host, wishes, start, stop)
@@ -296,7 +305,29 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         reload=BEFORE_START if misled else AFTER_RUN if changed else None,
         start=tuple(start),
         profile=profile,
+        warnings=tuple(_warnings(choice, config, host)),
     )
+
+
+def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
+    warnings = []
+    if config.tls:
+        warnings += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode].warnings]
+    if host.hidden:
+        warnings.append(
+            f"not known, because only root may look at it: whether {', '.join(host.hidden)} can be"
+            " reached"
+        )
+    if choice.mode == libvirt.MONOLITHIC or "network" in config.drivers:
+        warnings += host.clashes
+    ppd = host.unit(tuned.PPD)
+    if config.tuned and config.profile is not None and ppd.installed and not _is(ppd, "masked"):
+        warnings.append(
+            f"{tuned.PPD} sets a profile of its own each time it starts, in place of"
+            f" {config.profile}; run 'systemctl mask --now {tuned.PPD}', or name {config.profile} in"
+            " /etc/tuned/ppd.conf"
+        )
+    return warnings
 
 
 def _sockets_to_start_anew(host: Host, wishes: Mapping[str, Wish]) -> Set[str]:
@@ -407,6 +438,11 @@ def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> Li
         elif unit.file_state == "bad" or unit.load in ("bad-setting", "error"):
             problems.append(
                 f"{where} can't be loaded ({unit.load or unit.file_state}); see 'systemctl status {name}'"
+            )
+        elif unit.held_by:
+            problems.append(
+                f"{where} can't start while {unit.held_by} runs; take it out, or run"
+                f" 'systemctl stop {unit.held_by}'"
             )
         elif _is(unit, "masked"):
             problems.append(f"{where} is masked; take it out, or run 'systemctl unmask {name}'")

@@ -46,7 +46,8 @@ class Report(NamedTuple):
     ``result``: ok, failed, skipped, planned. ``mode``: None where none could be chosen.
     ``changed``: one sentence per change. ``queued``: units whose start waits for cloud-init.
     ``units``: name -> {"before", "after"}, each {"file_state", "active"}.
-    ``tuned``: {"before", "after"}, the profiles; empty if tuned is left alone.
+    ``tuned``: {"before", "after"}, the profiles; empty if tuned is left alone. ``warnings``: no
+    failures.
     """
 
     result: str
@@ -58,6 +59,7 @@ class Report(NamedTuple):
     tuned: Dict[str, str] = {}
     steps: Tuple[Tuple[str, float], ...] = ()
     errors: Tuple[str, ...] = ()
+    warnings: Tuple[str, ...] = ()
 
     def to_json(self) -> Dict[str, Any]:
         """As JSON values; ``steps`` become {"name", "ms"}."""
@@ -68,7 +70,7 @@ class Report(NamedTuple):
     def write(self) -> None:
         """Write the report file. A full or read-only /run is logged, not an error."""
         try:
-            os.makedirs(os.path.dirname(PATH), exist_ok=True)
+            files.make_directory(os.path.dirname(PATH))
             text = json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n"
             files.replace(PATH, text.encode())
         except OSError as error:
@@ -112,6 +114,7 @@ def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:
         units=units,
         tuned=_profiles(config, host.profile.name, after_profile),
         steps=tuple(steps.done),
+        warnings=plan.warnings,
     )
 
 
@@ -130,6 +133,7 @@ def of_run(
         units,
         _profiles(config, before.profile.name, after.profile.name),
         tuple(steps.done),
+        warnings=plan.warnings,
     )
 
 

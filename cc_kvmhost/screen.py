@@ -17,6 +17,8 @@ def print_report(report: Report, as_json: bool) -> None:
         print(f"{report.result}: {report.summary()}")
     for change in report.changed:
         print("  " + change)
+    for warning in report.warnings:
+        print("warning: " + warning, file=sys.stderr)
 
 
 def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None:

@@ -11,20 +11,25 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
     """Compare the host with a section; reads only.
 
     :return: the report, and for each libvirt socket that shall listen why it can't be reached,
-        "" if it can. The report's errors say what does not hold; its ``changed`` what a run would
+        "" if it can, or that this user can't see it. The report's errors say what does not hold; its ``changed`` what a run would
         do about it.
     :raises KvmhostError: there is no plan for this host
     """
     report = run.preview(section, force=True)
-    refused = sockets.refusals(
+    wanted = [
         unit for unit, states in report.units.items() if states["after"]["active"] == "active"
-    )
+    ]
+    refused = sockets.refusals(wanted)
     errors = [
         f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
         for unit, refusal in refused.items()
         if refusal
     ]
+    unseen = sockets.hidden(wanted)
+    if unseen:
+        errors.append(f"only root may look at {', '.join(unseen)}; run this as root")
     errors += [f"not as asked; a run would {change}" for change in report.changed]
     if report.result == "skipped":
         errors = [report.reason]
-    return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), refused
+    told = dict(refused, **dict.fromkeys(unseen, "not known: only root may look"))
+    return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), told

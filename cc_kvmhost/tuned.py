@@ -10,6 +10,8 @@ from . import files
 from .systemd.manager import Manager
 
 SERVICE = "tuned.service"
+#: Answers for power-profiles-daemon on top of tuned; desktops and Cockpit start it.
+PPD = "tuned-ppd.service"
 PACKAGE = "tuned"
 
 _BUS = ("com.redhat.tuned", "/Tuned", "com.redhat.tuned.control")

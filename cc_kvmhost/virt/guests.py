@@ -26,7 +26,14 @@ def running() -> Tuple[Guest, ...]:
     for driver in _DRIVERS:
         for path in sorted(glob.glob(RUN + driver + "/*.xml")):
             stem = path[: -len(".xml")]
-            pid = (files.read(stem + ".pid") or b"").strip().decode(errors="replace")
-            if pid.isdigit() and os.path.isdir("/proc/" + pid):
+            if _runs(stem + ".pid"):
                 guests.append(Guest(os.path.basename(stem), driver))
     return tuple(guests)
+
+
+def _runs(pid_file: str) -> bool:
+    try:
+        pid = (files.read(pid_file) or b"").strip().decode(errors="replace")
+    except PermissionError:  # for all that this user can tell
+        return True
+    return pid.isdigit() and os.path.isdir("/proc/" + pid)

@@ -21,6 +21,7 @@ class System(NamedTuple):
     id_like: Tuple[str, ...] = ()
     version_id: str = ""
     pretty_name: str = ""
+    platform_id: str = ""
 
     @property
     def major(self) -> Optional[int]:
@@ -34,8 +35,23 @@ class System(NamedTuple):
         return self.pretty_name or name or "unknown system"
 
     @property
-    def is_el(self) -> bool:
-        return self.id in EL_IDS or "rhel" in self.id_like or "centos" in self.id_like
+    def el(self) -> Optional[int]:
+        """EL's major release; None for a system that is no EL, or does not say of which."""
+        if self.id in EL_IDS:
+            return self.major
+        if not {"rhel", "centos"}.intersection(self.id_like):
+            return None
+        # Some count their own way: Alibaba Cloud Linux 3 is built from EL 8 and says platform:al8.
+        platform = re.match(r"platform:[a-z]+([0-9]+)\Z", self.platform_id)
+        major = int(platform.group(1)) if platform else self.major
+        return major if major is not None and major >= FIRST_SUPPORTED_EL else None
+
+    @property
+    def has_split_packages(self) -> bool:
+        """libvirt's proxy and the daemons of both modes have packages of their own: since 9.5, which
+        came with EL 9.3."""
+        minor = re.match(r"9\.([0-9]+)", self.version_id)
+        return self.el != 8 and not (self.el == 9 and minor and int(minor.group(1)) < 3)
 
 
 class Choice(NamedTuple):
@@ -76,21 +92,19 @@ def choose(
     else:
         wanted = Choice(asked, "asked for by kvmhost.libvirt.mode")
     if lacking[wanted.mode]:
-        raise KvmhostError([_lacks(wanted, lacking[wanted.mode])])
+        raise KvmhostError([_lacks(wanted, lacking[wanted.mode], system)])
     return wanted
 
 
 def _by_release(system: System) -> Optional[Choice]:
-    major = system.major
-    if major is None:
-        return None
-    if system.id == "fedora":
-        if major >= FIRST_MODULAR_FEDORA:
+    if system.id == "fedora" and system.major is not None:
+        if system.major >= FIRST_MODULAR_FEDORA:
             return Choice(
                 libvirt.MODULAR, system.label + ": Fedora 35 and up run the modular daemons"
             )
         return Choice(libvirt.MONOLITHIC, system.label + ": Fedora before 35 runs libvirtd")
-    if not system.is_el:
+    major = system.el
+    if major is None:
         return None
     if major >= FIRST_MODULAR_EL:
         return Choice(libvirt.MODULAR, system.label + ": EL 10 and up run the modular daemons")
@@ -116,8 +130,8 @@ def _by_installation(
     return Choice(libvirt.MODULAR, f"{system.label}: no rule for this system")
 
 
-def _lacks(wanted: Choice, units: Sequence[str]) -> str:
-    packages = sorted({libvirt.package(unit) for unit in units})
+def _lacks(wanted: Choice, units: Sequence[str], system: System) -> str:
+    packages = sorted({libvirt.package(unit, system.has_split_packages) for unit in units})
     return (
         "libvirt's {} mode ({}) needs units that are not installed: {}; install {}"
         " (EL's names; libvirt-daemon-kvm brings the usual set)".format(

@@ -3,20 +3,34 @@
 import errno
 import os
 import socket
-from typing import Dict, Iterable
+from typing import Dict, Iterable, List, Tuple
 
 from .units import socket_path
 
 
 def refusals(units: Iterable[str]) -> Dict[str, str]:
-    """For each libvirt socket among the units why it can't be reached, "" if it can."""
-    paths = {unit: socket_path(unit) for unit in sorted(units)}
-    return {unit: _refusal(path) for unit, path in paths.items() if path}
+    """For each libvirt socket among the units why it can't be reached, "" if it can; without those
+    that are hidden()."""
+    return {unit: _refusal(path) for unit, path in _paths(units) if not _is_hidden(path)}
+
+
+def hidden(units: Iterable[str]) -> Tuple[str, ...]:
+    """The libvirt sockets among the units that this user may not look at."""
+    return tuple(unit for unit, path in _paths(units) if _is_hidden(path))
 
 
 def is_deserted(path: str) -> bool:
     """There is a socket at this path, and nobody listens on it any more."""
     return _connect(path) == errno.ECONNREFUSED
+
+
+def _paths(units: Iterable[str]) -> List[Tuple[str, str]]:
+    paths = [(unit, socket_path(unit)) for unit in sorted(units)]
+    return [(unit, path) for unit, path in paths if path]
+
+
+def _is_hidden(path: str) -> bool:
+    return os.geteuid() != 0 and _connect(path) == errno.EACCES
 
 
 def _refusal(path: str) -> str:

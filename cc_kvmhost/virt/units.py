@@ -124,6 +124,11 @@ LEFT_ALONE = (
 )
 
 
+def is_usual(unit: str) -> bool:
+    """Whether a unit is of a daemon that KVM hosts have."""
+    return not unit.startswith(_OTHER_DAEMONS)
+
+
 def other(mode: str) -> str:
     return MONOLITHIC if mode == MODULAR else MODULAR
 
@@ -136,9 +141,11 @@ def required_units(mode: str, drivers: Iterable[str]) -> Tuple[str, ...]:
     return (LIBVIRTD.service, LIBVIRTD.socket) + shared
 
 
-def package(unit: str) -> str:
-    """The EL package that brings a unit of libvirt's."""
-    return _PACKAGES[unit.rsplit(".", 1)[0]]
+def package(unit: str, split: bool = True) -> str:
+    """The EL package that brings a unit of libvirt's; ``split``: libvirt-daemon is split up, as since
+    libvirt 9.5."""
+    name = unit.rsplit(".", 1)[0]
+    return _PACKAGES[name if split or name not in (PROXY,) + SHARED else "libvirtd"]
 
 
 def socket_path(unit: str) -> Optional[str]:

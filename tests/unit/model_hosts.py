@@ -9,6 +9,7 @@ from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
 from cc_kvmhost.virt import units as libvirt
 from cc_kvmhost.virt.mode import System
+from cc_kvmhost.virt.tls import Findings
 
 EL9 = System("centos", ("rhel", "fedora"), "9", "CentOS Stream 9")
 EL10 = System("centos", ("rhel", "fedora"), "10", "CentOS Stream 10 (Coughlan)")
@@ -58,7 +59,7 @@ def host(units: Dict[str, Unit], **changes: Any) -> Host:
         guests=(),
         profiles=("balanced", "throughput-performance", "virtual-guest", "virtual-host"),
         profile=tuned.Profile("virtual-guest", False),
-        tls={"modular": (), "monolithic": ()},
+        tls={"modular": Findings(), "monolithic": Findings()},
     )
     return base._replace(**changes)
 
@@ -95,7 +96,7 @@ def applied(plan: Plan, before: Host) -> Host:
 
     def change(names: Iterable[str], **fields: Any) -> None:
         for name in names:
-            units[name] = units[name]._replace(**fields)
+            units[name] = units.get(name, Unit(name))._replace(**fields)
 
     def reload() -> None:
         for name, unit in units.items():
@@ -103,7 +104,8 @@ def applied(plan: Plan, before: Host) -> Host:
                 load = "masked" if unit.file_state.startswith("masked") else "loaded"
                 units[name] = unit._replace(load=load)
 
-    change(plan.unmask, file_state="disabled")
+    for name in plan.unmask:
+        change([name], file_state="disabled" if units[name].installed else "")
     change(plan.disable + plan.disable_runtime, file_state="disabled")
     change(plan.enable + plan.keep_enabled, file_state="enabled")
     change(plan.mask, file_state="masked")

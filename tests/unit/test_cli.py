@@ -21,6 +21,7 @@ REPORT_KEYS = {
     "tuned",
     "steps",
     "errors",
+    "warnings",
 }
 GOOD = "#cloud-config\nkvmhost: {}\n"
 BAD = "#cloud-config\nkvmhost:\n  timeout: 0\n  typo: 1\n"
@@ -186,6 +187,12 @@ class TestWithoutSystemd:
         assert content["result"] == "failed" and len(content["errors"]) == 2
         assert path.stat().st_mode & 0o777 == 0o644
 
+    def test_a_skipped_run_has_one_too(self, good: str, tmp_path: Path, caplog: Any) -> None:
+        caplog.set_level("INFO")
+        cli.main(["apply", good])
+        assert json_of((tmp_path / "run/report.json").read_text())["result"] == "skipped"
+        assert "kvmhost: skipped: no systemd runs here" in caplog.text
+
 
 class TestPlanRoot:
     """systemctl --root only reads the tree: nothing of this machine is asked or changed."""
@@ -280,3 +287,42 @@ class TestProcess:
                 env=environment,
             )
         assert b"Traceback" not in done.stderr
+
+
+def kvmhost(*words: str, stdout: Any = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", "import sys; from cc_kvmhost import cli; sys.exit(cli.main())"]
+    return subprocess.run(
+        command + list(words),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        timeout=30,
+    )
+
+
+class TestOutput:
+    @pytest.mark.parametrize(
+        "words", [("schema",), ("validate", "GOOD"), ("plan", "GOOD", "--json")]
+    )
+    def test_a_full_disk(self, words: Any, good: str) -> None:
+        with open("/dev/full", "w") as full:
+            done = kvmhost(*(good if word == "GOOD" else word for word in words), stdout=full)
+        error = "error: the output can't be written: No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, error)
+
+    def test_a_reader_that_has_seen_enough(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as stream:
+            done = kvmhost("schema", stdout=stream)
+        assert (done.returncode, done.stderr) == (1, "")
+
+
+class TestInput:
+    @pytest.mark.parametrize("command", ["validate", "plan", "apply", "status"])
+    def test_what_never_ends_is_refused_at_once(self, command: str, tmp_path: Path) -> None:
+        os.mkfifo(str(tmp_path / "fifo"))
+        for name in (str(tmp_path / "fifo"), "/dev/zero"):
+            done = kvmhost(command, name)
+            assert done.returncode == 1
+            assert done.stderr == f"error: {name}: a FIFO, socket or device, not a file\n"

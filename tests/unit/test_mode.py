@@ -108,6 +108,13 @@ PRETTY_NAME="CentOS Stream 10 (Coughlan)"
     "Oracle 10": 'ID="ol"\nID_LIKE="fedora"\nVERSION_ID="10.0"\n'
     'PRETTY_NAME="Oracle Linux Server 10.0"\n',
     "an EL clone by ID_LIKE": 'ID="eurolinux"\nID_LIKE="rhel fedora centos"\nVERSION_ID="9.4"\n',
+    "Alibaba Cloud Linux 3": 'ID="alinux"\nID_LIKE="rhel fedora centos anolis"\nVERSION_ID="3"\n'
+    'PLATFORM_ID="platform:al8"\nPRETTY_NAME="Alibaba Cloud Linux 3.2104 U13 (OpenAnolis Edition)"\n',
+    "Alibaba Cloud Linux 4": 'ID="alinux"\nID_LIKE="rhel fedora centos anolis"\nVERSION_ID="4"\n'
+    'PLATFORM_ID="platform:alnx4"\n',
+    "Anolis OS 8": 'ID="anolis"\nID_LIKE="rhel fedora centos"\nVERSION_ID="8.8"\n'
+    'PLATFORM_ID="platform:an8"\n',
+    "a clone that counts its own way and names no platform": 'ID="x"\nID_LIKE="rhel"\nVERSION_ID="4"\n',
     "Fedora 34": 'NAME=Fedora\nID=fedora\nVERSION_ID=34\nPRETTY_NAME="Fedora 34 (Cloud Edition)"\n',
     "Fedora 35": 'NAME="Fedora Linux"\nID=fedora\nVERSION_ID=35\n',
     "Fedora 41": 'NAME="Fedora Linux"\nID=fedora\nVERSION_ID=41\nVARIANT_ID=cloud\n',
@@ -148,6 +155,8 @@ BY_RELEASE = {
         "CentOS Stream 8",
         "CentOS Stream 9",
         "Rocky 8",
+        "Alibaba Cloud Linux 3",
+        "Anolis OS 8",
         "Rocky 9",
         "AlmaLinux 8",
         "AlmaLinux 9",
@@ -174,6 +183,9 @@ BY_RELEASE = {
 }
 #: Nothing in the release decides: what is installed and enabled does.
 UNDECIDED = (
+    "Amazon Linux 2",
+    "a clone that counts its own way and names no platform",
+    "Alibaba Cloud Linux 4",
     "Amazon Linux 2023",
     "Debian 12",
     "Debian sid, no VERSION_ID",
@@ -183,7 +195,7 @@ UNDECIDED = (
     "empty",
     "EL without VERSION_ID",
 )
-UNSUPPORTED = ("RHEL 7", "CentOS 7", "Amazon Linux 2")
+UNSUPPORTED = ("RHEL 7", "CentOS 7")
 
 SHARED = ("virtlockd.socket", "virtlogd.socket")
 DRIVERS = libvirt.DEFAULT_DRIVERS
@@ -215,6 +227,7 @@ class TestReadSystem:
             ("centos", "fedora"),
             "10.0",
             "Red Hat Enterprise Linux 10.0 (Coughlan)",
+            "platform:el10",
         )
 
     @pytest.mark.parametrize("text", [None, "", "\n\n# nothing\n"])
@@ -376,6 +389,26 @@ class TestMissing:
         here = [each for each in SIDES[MONOLITHIC] if each != unit]
         with pytest.raises(KvmhostError, match=f"not installed: {unit}; install libvirt-daemon"):
             choose(MONOLITHIC, System(), DRIVERS, here, ())
+
+    @pytest.mark.parametrize(
+        "name, version, package",
+        [
+            ("RHEL 8", "8.10", "libvirt-daemon"),
+            ("Alibaba Cloud Linux 3", "3", "libvirt-daemon"),
+            ("RHEL 9", "9.2", "libvirt-daemon"),
+            ("RHEL 9", "9.3", "libvirt-daemon-log"),
+            ("CentOS Stream 9", "9", "libvirt-daemon-log"),
+            ("RHEL 10", "10.0", "libvirt-daemon-log"),
+            ("Fedora 43", "43", "libvirt-daemon-log"),
+        ],
+    )
+    def test_package_names_of_the_release(
+        self, name: str, version: str, package: str, tmp_path: Path
+    ) -> None:
+        system = system_of(OS_RELEASE[name], tmp_path)._replace(version_id=version)
+        here = [each for each in SIDES[MONOLITHIC] if each != "virtlogd.socket"]
+        with pytest.raises(KvmhostError, match=f"virtlogd.socket; install {package} "):
+            choose(MONOLITHIC, system, DRIVERS, here, ())
 
     def test_drivers_asked_for_count(self) -> None:
         assert choose("modular", System(), ["qemu"], ["virtqemud.socket", *SHARED], ())

@@ -12,6 +12,7 @@ from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
 from cc_kvmhost.virt import units as libvirt
 from cc_kvmhost.virt.guests import Guest
+from cc_kvmhost.virt.tls import Findings
 
 MODULAR: Dict[str, Any] = {"libvirt": {"mode": "modular"}}
 MONOLITHIC: Dict[str, Any] = {"libvirt": {"mode": "monolithic"}}
@@ -134,14 +135,37 @@ class TestFreshHosts:
         assert of(chosen.changed, "mask") == set(hosts.EL_MODULAR)
         assert set(chosen.disable) == set(hosts.PRESET) & set(hosts.EL_MODULAR)
         # Also= of virtqemud.service takes the sockets of virtlogd along.
-        assert set(chosen.keep_enabled) == {"virtlogd.socket", tuned.SERVICE}
+        assert set(chosen.keep_enabled) == {"virtlogd.socket"}
 
     def test_only_what_is_installed(self) -> None:
         sockets = [f"{name}.socket" for name in ("virtqemud", "virtnetworkd", "virtstoraged")]
         sockets += ["virtnodedevd.socket", "virtsecretd.socket", "virtlogd.socket"]
         sockets += ["virtlockd.socket"]
         chosen = make({}, host(installed(*sockets, tuned.SERVICE)))
-        assert set(chosen.wishes) == {*sockets, tuned.SERVICE}
+        assert set(chosen.wishes) - set(chosen.mask) == {*sockets, tuned.SERVICE}
+
+    def test_the_other_modes_units_are_masked_before_they_are_installed(self) -> None:
+        modular = installed(*hosts.EL_MODULAR, *hosts.SHARED_SOCKETS, tuned.SERVICE)
+        chosen = make({}, host(modular))
+        assert set(chosen.mask) == set(hosts.MONOLITHIC)
+        after = done({}, host(modular))
+        assert make({}, after).is_empty
+        # Of the daemons that no KVM host has, only those that are here.
+        bare = {n: u for n, u in everything().items() if "interface" not in n}
+        bare.update(installed("virtxend.socket"))
+        masked = set(make(MONOLITHIC, host(bare)).mask)
+        assert "virtinterfaced.socket" in masked and "virtxend.socket" in masked
+        assert "virtxend.service" not in masked and "virtlxcd.socket" not in masked
+
+    def test_their_masks_go_with_the_mode(self) -> None:
+        bare = {n: u for n, u in everything().items() if "interface" not in n}
+        before = done(MONOLITHIC, host(bare))
+        chosen = make(MODULAR, before)
+        assert "virtinterfaced.socket" in chosen.unmask
+        assert "virtinterfaced.socket" not in chosen.enable + chosen.start
+        later = installed(*libvirt.daemon("interface").sockets, file_state="masked", load="masked")
+        chosen = make(MODULAR, before._replace(units=dict(before.units, **later)))
+        assert "virtinterfaced.socket" in set(chosen.unmask) & set(chosen.start)
 
     def test_in_a_tree_nothing_is_started(self) -> None:
         here = hosts.fresh_el9()._replace(running=False)
@@ -265,6 +289,20 @@ class TestDrivers:
         assert one == make(MONOLITHIC, host(everything()))
 
 
+class TestNetworks:
+    @pytest.mark.parametrize(
+        "section, warned",
+        [
+            (MODULAR, True),
+            (MONOLITHIC, True),
+            ({"libvirt": {"mode": "modular", "drivers": ["qemu"]}}, False),
+        ],
+    )
+    def test_one_that_cant_start_is_a_warning(self, section: Dict[str, Any], warned: bool) -> None:
+        chosen = make(section, host(everything(), clashes=("default can't start",)))
+        assert ("default can't start" in chosen.warnings) == warned
+
+
 class TestAutostart:
     def test_on(self) -> None:
         chosen = make(MODULAR, host(everything()))
@@ -280,6 +318,18 @@ class TestAutostart:
         # Also= of the services takes their sockets along: enable them again.
         assert DRIVER_SOCKETS <= set(chosen.keep_enabled)
         assert not DRIVER_SERVICES & set(make(section, host(everything())).enable)
+
+
+class TestEnabledAgain:
+    """Also= of a disabled unit takes others along."""
+
+    def test_libvirts_units_only(self) -> None:
+        section = dict(MONOLITHIC, units=list(hosts.EXTRA))
+        before = done(dict(MODULAR, units=list(hosts.EXTRA)), host(everything()))
+        chosen = make(section, before)
+        assert chosen.disable and SHARED <= set(chosen.keep_enabled)
+        # What their Also= names is the administrator's to turn off.
+        assert not {tuned.SERVICE, *hosts.EXTRA} & set(chosen.keep_enabled)
 
 
 class TestTls:
@@ -298,9 +348,8 @@ class TestTls:
         assert unit not in {hosts.split(change)[1] for change in fresh}
 
     def test_missing_files(self) -> None:
-        here = host(
-            everything(), tls={"modular": ("/etc/pki/a: gone", "/b: gone"), "monolithic": ()}
-        )
+        gone = Findings(("/etc/pki/a: gone", "/b: gone"))
+        here = host(everything(), tls={"modular": gone, "monolithic": Findings()})
         section = {"libvirt": {"mode": "modular", "tls": True}}
         assert problems_of(section, here) == (
             "kvmhost.libvirt.tls: /etc/pki/a: gone",
@@ -308,6 +357,13 @@ class TestTls:
         )
         make(MODULAR, here)
         make({"libvirt": {"mode": "monolithic", "tls": True}}, here)
+
+    def test_what_some_clients_refuse_is_a_warning(self) -> None:
+        other = Findings((), ("/cert is for another host",))
+        here = host(everything(), tls={"modular": other, "monolithic": Findings()})
+        section = {"libvirt": {"mode": "modular", "tls": True}}
+        assert make(section, here).warnings == ("kvmhost.libvirt.tls: /cert is for another host",)
+        assert make(MODULAR, here).warnings == ()
 
     @pytest.mark.parametrize("mode, unit", [("modular", "virtproxyd"), ("monolithic", "libvirtd")])
     def test_plain_tcp_is_turned_off(self, mode: str, unit: str) -> None:
@@ -451,13 +507,12 @@ class TestGuests:
         own, other = f"{daemon}.service", "libvirtd.service"
         if first is MONOLITHIC:
             own, other = other, own
-        for unit in (own, other):
-            here = before._replace(units=with_units(dict(before.units), [own], active="failed"))
-            (problem,) = problems_of(then, here)
-            assert "db" in problem and f"{own} or {other}" in problem and "--force" in problem
-            assert make(then, here, force=True).mode == then["libvirt"]["mode"]
-            # The mode that they are of goes on as ever.
-            assert make(first, here).mode == first["libvirt"]["mode"]
+        here = before._replace(units=with_units(dict(before.units), [own], active="failed"))
+        (problem,) = problems_of(then, here)
+        assert "db" in problem and f"{own} or {other}" in problem and "--force" in problem
+        assert make(then, here, force=True).mode == then["libvirt"]["mode"]
+        # The mode that they are of goes on as ever.
+        assert make(first, here).mode == first["libvirt"]["mode"]
 
     @pytest.mark.parametrize("unit", ["virtqemud.service", "virtqemud.socket"])
     def test_repairing_their_own_mode_is_no_change_of_it(self, unit: str) -> None:
@@ -501,6 +556,23 @@ class TestTuned:
             chosen = make({"tuned": {"enabled": False, "profile": "nonsense"}}, here)
             assert tuned.SERVICE not in chosen.wishes and chosen.profile is None
 
+    @pytest.mark.parametrize(
+        "ppd, asked, warned",
+        [
+            (installed(tuned.PPD), {}, True),
+            (installed(tuned.PPD, file_state="enabled"), {}, True),
+            (installed(tuned.PPD, file_state="masked"), {}, False),
+            (installed(tuned.PPD), {"profile": None}, False),
+            (installed(tuned.PPD), {"enabled": False}, False),
+            ({}, {}, False),
+        ],
+    )
+    def test_another_that_sets_profiles(self, ppd: Any, asked: Any, warned: bool) -> None:
+        chosen = make({"tuned": asked}, host(dict(everything(), **ppd)))
+        assert bool(chosen.warnings) == warned
+        assert all("systemctl mask --now tuned-ppd.service" in each for each in chosen.warnings)
+        assert tuned.PPD not in chosen.wishes
+
     def test_unknown_profile(self) -> None:
         (problem,) = problems_of({"tuned": {"profile": "virtual-hots"}}, host(everything()))
         assert problem.startswith("kvmhost.tuned.profile: no profile 'virtual-hots'")
@@ -539,6 +611,7 @@ class TestUnits:
             (Unit("x.service", "bad"), "can't be loaded (bad)"),
             (Unit("x.service", "enabled", load="bad-setting"), "can't be loaded (bad-setting)"),
             (Unit("x.service", "disabled", load="error"), "can't be loaded (error)"),
+            (Unit("x.service", "disabled", held_by="y.service"), "run 'systemctl stop y.service'"),
         ],
     )
     def test_refused(self, unit: Unit, words: str) -> None:
@@ -657,7 +730,7 @@ class TestProblems:
     def test_all_at_once(self) -> None:
         units = with_units(everything(), ["virtqemud.socket"], file_state="masked-runtime")
         units = with_units(units, ["libvirtd.service"], active="active", in_etc=True)
-        here = host(units, guests=(Guest("a"),), tls={"modular": ("/cert: gone",)})
+        here = host(units, guests=(Guest("a"),), tls={"modular": Findings(("/cert: gone",))})
         section = {
             "libvirt": {"mode": "modular", "tls": True},
             "tuned": {"profile": "nonsense"},
