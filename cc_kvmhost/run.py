@@ -71,7 +71,7 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
         with steps.step("validate", "check the kvmhost section"):
             config = configuration.parse(section)
         if not is_running():
-            return Report("skipped", None, NO_SYSTEMD, steps=tuple(steps.done))
+            return _told(Report("skipped", None, NO_SYSTEMD, steps=tuple(steps.done)))
         deadline = time.monotonic() + config.timeout
         with _bus_errors(), _lock(deadline), Manager(config.timeout) as manager:
             with steps.step("inspect", "look at the host"):
@@ -79,7 +79,8 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
             with steps.step("plan", "choose the mode and what to change"):
                 chosen = plan.make(config, here, force)
             choice = Choice(chosen.mode, chosen.reason)
-            report = _Run(manager, config, here, chosen, steps, deadline, Jobs(manager)).carry_out()
+            starts, undo = Jobs(manager), Undo(here, chosen)
+            report = _Run(manager, config, here, chosen, steps, deadline, starts, undo).carry_out()
     except KvmhostError as error:
         choice = error.choice if isinstance(error, plan.NoPlan) else choice
         report = Report(
@@ -89,6 +90,11 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
             steps=tuple(steps.done),
             errors=error.problems,
         )
+    return _told(report)
+
+
+def _told(report: Report) -> Report:
+    """Write the report, and log its one line."""
     report.write()
     LOG.info("kvmhost: %s", report.summary())
     return report
@@ -96,7 +102,7 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
 
 class _Run(NamedTuple):
     """One run, from the first change to the last look. ``deadline``: time.monotonic() seconds;
-    ``starts``: its start jobs."""
+    ``starts``: its start jobs. ``undo``: the way back."""
 
     manager: Manager
     config: Config
@@ -105,9 +111,9 @@ class _Run(NamedTuple):
     steps: Steps
     deadline: float
     starts: Jobs
+    undo: Undo
 
     def carry_out(self) -> Report:
-        undo = Undo(self.before, self.plan)
         try:
             self._set_profile()
             self._start_tuned()
@@ -120,10 +126,10 @@ class _Run(NamedTuple):
         except (KvmhostError, BusError, OSError) as error:
             problems = problems_of(error)
             with self.steps.step("undo", "put back what was changed"):
-                problems += undo.put_back(self.manager)
+                problems += self.undo.put_back(self.manager)
             raise KvmhostError(problems) from error
         except BaseException:
-            undo.put_back(self.manager)
+            self.undo.put_back(self.manager)
             raise
         return of_run(self.plan, self.config, self.before, after, started.queued, self.steps)
 
@@ -138,7 +144,7 @@ class _Run(NamedTuple):
         if self.plan.unit_file_changes:
             with self.steps.step("unit-files", "enable, disable and mask units"):
                 for verb, units in self.plan.unit_file_changes:
-                    self.manager.change_unit_files(verb, units)
+                    self.undo.note(self.manager.change_unit_files(verb, units))
 
     def _stop(self) -> None:
         # Before the reload, because systemd forgets how to stop a unit once it is masked.
@@ -171,16 +177,19 @@ class _Run(NamedTuple):
             return
         with self.steps.step("profile", "set tuned's profile"):
             if self.before.unit(tuned.SERVICE).active == "active":
-                refused = tuned.switch(self.manager, tuned.Profile(name, True))
-                if refused:
-                    raise KvmhostError(
-                        [
-                            f"kvmhost.tuned.profile: tuned can't switch to {name}: {refused};"
-                            f" see 'journalctl -u {tuned.SERVICE} -b'"
-                        ]
-                    )
+                self._switch_profile(name)
             else:
                 tuned.write(name)
+
+    def _switch_profile(self, name: str) -> None:
+        refused = tuned.switch(self.manager, tuned.Profile(name, True))
+        if refused:
+            raise KvmhostError(
+                [
+                    f"kvmhost.tuned.profile: tuned can't switch to {name}: {refused};"
+                    f" see 'journalctl -u {tuned.SERVICE} -b'"
+                ]
+            )
 
     def _start(self) -> JobResults:
         if not self.plan.start:
@@ -192,6 +201,16 @@ class _Run(NamedTuple):
             self._require(done, "start")
         return done
 
+    def _correct_profile(self, after: Host) -> Host:
+        """A tuned that was on its way up may have read its files before they were written, and
+        writes them itself. It can be asked to switch only once it is up."""
+        name = self.plan.profile
+        is_up = after.unit(tuned.SERVICE).active == "active"
+        if name is None or not is_up or after.profile == tuned.Profile(name, True):
+            return after
+        self._switch_profile(name)
+        return after._replace(profile=tuned.ask(self.manager))
+
     def _verify(self, started: JobResults) -> Host:
         """Look again: the host is right if there is nothing left to do."""
         with self.steps.step("verify", "look at the host again"):
@@ -199,7 +218,7 @@ class _Run(NamedTuple):
             if not self.plan.is_empty:
                 switched = self.plan.profile is not None or tuned.SERVICE in self.plan.start
                 known = None if switched else self.before.profile
-                after = host.read(self.manager, self.config, known)
+                after = self._correct_profile(host.read(self.manager, self.config, known))
             choice = Choice(self.plan.mode, self.plan.reason)
             left = plan.make_for(choice, self.config, after, force=True)
             # A service of ``units`` may end when its work is done.
@@ -268,7 +287,7 @@ def _lock(deadline: float) -> Iterator[None]:
     :raises KvmhostError: another run holds it until the deadline (time.monotonic() seconds)
     """
     try:
-        os.makedirs(os.path.dirname(LOCK), exist_ok=True)
+        files.make_directory(os.path.dirname(LOCK))
         descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise KvmhostError(

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from typing import Callable, Dict, Iterable, Iterator, List
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Set
 
 from . import files, tuned
 from .errors import KvmhostError
@@ -12,7 +12,7 @@ from .plan import Plan
 from .systemd import jobs
 from .systemd.bus import BusError
 from .systemd.manager import Manager
-from .systemd.unit_files import ETC
+from .systemd.unit_files import ETC, RUN
 
 LOG = logging.getLogger(__name__)
 
@@ -27,10 +27,16 @@ class Undo:
     def __init__(self, before: Host, chosen: Plan) -> None:
         self._before = before
         self._plan = chosen
-        self._links = _links(chosen.wishes) if chosen.unit_file_changes else {}
+        self._links = _links() if chosen.unit_file_changes else {}
+        self._noted: Set[str] = set()
         self._profile_files = (
             {path: files.read(path) for path in tuned.FILES} if chosen.profile else {}
         )
+
+    def note(self, paths: Iterable[str]) -> None:
+        """Remember the links that systemd changed. Enabling a unit takes along what its Also= names,
+        which the plan need not know."""
+        self._noted.update(paths)
 
     def put_back(self, manager: Manager) -> List[str]:
         """Put back links, profile and running units; returns what could not be put back.
@@ -67,22 +73,30 @@ class Undo:
         """Put the links back; True if any was different."""
         # Link by link: enabling or disabling the units would take others along (Also=) and miss
         # links that an administrator made, because those are not in [Install].
-        now = _links(self._plan.wishes) if self._plan.unit_file_changes else {}
-        if now == self._links:
-            return False
-        for path in sorted(set(now) - set(self._links)):
-            os.unlink(path)
-        for path, target in sorted(self._links.items()):
-            if now.get(path) != target:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                files.remove(path)
-                os.symlink(target, path)
-        return True
+        now = _links() if self._plan.unit_file_changes else {}
+        different = [
+            path
+            for path in sorted(set(now).union(self._links))
+            if now.get(path) != self._links.get(path) and self._is_ours(path, now)
+        ]
+        for path in different:
+            files.remove(path)
+            if path in self._links:
+                files.make_directory(os.path.dirname(path))
+                os.symlink(self._links[path], path)
+        return bool(different)
+
+    def _is_ours(self, path: str, now: Mapping[str, str]) -> bool:
+        """A link that the run changed, or could have: an answer of systemd's may have been lost."""
+        ends = [path, self._links.get(path, ""), now.get(path, "")]
+        return path in self._noted or any(os.path.basename(e) in self._plan.wishes for e in ends)
 
     def _put_profile_back(self, manager: Manager) -> List[str]:
         if not self._profile_files:
             return []
-        if self._before.unit(tuned.SERVICE).active == "active":
+        # A tuned that was up, or on its way, runs on and is asked; any other reads its files.
+        was_up = _is_up(self._before.unit(tuned.SERVICE).active)
+        if was_up and manager.units([tuned.SERVICE])[tuned.SERVICE].active == "active":
             refused = tuned.switch(manager, self._before.profile)
             return [f"tuned can't switch back: {refused}"] if refused else []
         for path, content in self._profile_files.items():
@@ -135,18 +149,16 @@ def _is_up(active: str) -> bool:
     return active not in ("inactive", "failed", "deactivating")
 
 
-def _links(units: Iterable[str]) -> Dict[str, str]:
-    """Every symbolic link in /etc/systemd/system that enables, masks or aliases one of the units:
+def _links() -> Dict[str, str]:
+    """Every symbolic link that enables, masks or aliases a unit, for good or until the next reboot:
     path -> target."""
-    names = set(units)
     links = {}
-    for directory, subdirectories, entries in os.walk(ETC):
-        for entry in entries + subdirectories:
-            path = os.path.join(directory, entry)
-            if os.path.islink(path):
-                target = os.readlink(path)
-                if entry in names or os.path.basename(target) in names:
-                    links[path] = target
+    for top in (ETC, RUN):
+        for directory, subdirectories, entries in os.walk(top):
+            for entry in entries + subdirectories:
+                path = os.path.join(directory, entry)
+                if os.path.islink(path):
+                    links[path] = os.readlink(path)
     return links
 
 

@@ -60,3 +60,31 @@ def test_a_missing_library_is_one_clear_error_and_the_stage_goes_on(
         units = expect.all_units(host)
         assert units["virtlogd.socket"].file_state == "enabled"
         assert "masked" not in {state.file_state for state in units.values()}
+
+
+@pytest.mark.parametrize("system", ["el9", "el10"])
+def test_a_network_whose_subnet_is_taken_is_named(system: str) -> None:
+    """As in an image whose default network was given a subnet where the image was made."""
+    with Host(system) as host:
+        host.boot()
+        host.write("/root/section.yaml", expect.user_data({}))
+        host.run(["kvmhost", "apply", "/root/section.yaml"])
+        host.sh(
+            "virsh net-info default >/dev/null || virsh net-define /usr/share/libvirt/networks/default.xml"
+        )
+        host.sh("virsh net-destroy default 2>/dev/null || true; virsh net-autostart default")
+        assert not host.run(["kvmhost", "status", "/root/section.yaml"]).stderr
+        host.sh(
+            "ip link add br9 type bridge; ip address add 192.168.122.7/24 dev br9; ip link set br9 up"
+        )
+        assert (
+            "already in use by interface br9"
+            in host.run(["virsh", "net-start", "default"], check=False).stderr
+        )
+        for command in ("plan", "status", "apply"):
+            done = host.run(["kvmhost", command, "/root/section.yaml"])
+            assert (
+                "network default can't start: its subnet 192.168.122.0/24 is br9's" in done.stderr
+            )
+        host.sh("ip link delete br9; virsh net-start default")
+        assert not host.run(["kvmhost", "status", "/root/section.yaml"]).stderr

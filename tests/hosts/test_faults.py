@@ -33,6 +33,10 @@ FILES = {
     f"{DIR}/hangs.service": installable(
         "Type=oneshot\nExecStart=sleep infinity\nTimeoutStartSec=infinity"
     ),
+    f"{DIR}/along.service": installable("ExecStart=sleep infinity") + "Also=taken.service\n",
+    f"{DIR}/taken.service": installable("ExecStart=sleep infinity"),
+    f"{DIR}/held.socket": "[Socket]\nListenStream=/run/held\n[Install]\nWantedBy=sockets.target\n",
+    f"{DIR}/held.service": "[Service]\nExecStart=sleep infinity\n",
     f"{DIR}/reexec.service": installable("Type=oneshot\nExecStart=systemctl daemon-reexec"),
 }
 
@@ -69,6 +73,20 @@ FAULTS = {
         f"mkdir -p {DIR}/libvirtd.service.d; printf '[Service]\\nExecStart=\\nExecStart=false\\nRestart=no\\n'"
         f" >{DIR}/libvirtd.service.d/bad.conf; systemctl daemon-reload",
         f"rm -r {DIR}/libvirtd.service.d; systemctl daemon-reload",
+    ),
+    "a unit takes others along": Fault(
+        {"units": ["along.service", "fails.service"]}, ["start fails.service: job result failed"]
+    ),
+    "units are enabled until the next reboot": Fault(
+        {"units": ["fails.service"]},
+        ["start fails.service: job result failed"],
+        "systemctl enable --runtime libvirtd-tcp.socket virtproxyd-tcp.socket",
+    ),
+    "a socket's service runs already": Fault(
+        {"units": ["along.service", "held.socket"]},
+        ["kvmhost.units[1]: held.socket can't start while held.service runs"],
+        "systemctl start held.service",
+        "systemctl stop held.service",
     ),
     "a socket can't be bound": Fault(
         {"units": ["unbound.socket"]},
@@ -282,10 +300,38 @@ def test_without_an_answer_the_result_is_clear_and_in_time(system: str) -> None:
 def test_without_systemd_the_run_is_skipped_and_says_so(system: str) -> None:
     with Host(system) as host:
         host.write("/root/section.yaml", expect.user_data({}))
-        done = host.chroot(["kvmhost", "apply", "--json", "/root/section.yaml"])
+        # Its /run is gone with it.
+        script = "kvmhost apply --json /root/section.yaml; cp /run/kvmhost/report.json /root/"
+        done = host.chroot(["sh", "-euc", script])
         report = json.loads(done.stdout)
         assert (report["result"], report["mode"], report["changed"]) == ("skipped", None, [])
         assert "no systemd runs here" in report["reason"]
+        assert json.loads(host.read("/root/report.json")) == report
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_everybody_can_read_what_a_run_leaves_whatever_its_umask(system: str) -> None:
+    with Host(system) as host:
+        host.boot()
+        test_switching.run(host, expect.OTHER[expect.MODE_OF[system]])
+        host.sh("rm -r /run/kvmhost")
+        host.write("/root/section.yaml", expect.user_data({}))
+        host.sh("umask 077; kvmhost apply /root/section.yaml")
+        host.run(["setpriv", "--reuid=65534", "--clear-groups", "cat", "/run/kvmhost/report.json"])
+        assert host.run(["stat", "-c", "%a", "/run/kvmhost/lock"]).stdout.strip() == "600"
+        # And what a failed run puts back: a directory that systemd removed with its last link.
+        daemon = "virtproxyd" if expect.MODE_OF[system] == "modular" else "libvirtd"
+        host.sh(
+            f"systemctl enable --runtime {daemon}-tcp.socket 2>&1;"
+            "stat -c '%a %n' $(find /etc/systemd/system /run/systemd/system -type d) >/root/before"
+        )
+        host.write("/etc/systemd/system/fails.service", FILES[f"{DIR}/fails.service"])
+        host.write("/root/section.yaml", expect.user_data({"units": ["fails.service"]}))
+        host.sh("umask 077; kvmhost apply /root/section.yaml", check=False)
+        host.sh(
+            "stat -c '%a %n' $(find /etc/systemd/system /run/systemd/system -type d) >/root/after"
+        )
+        assert host.read("/root/after") == host.read("/root/before")
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

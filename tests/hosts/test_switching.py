@@ -157,6 +157,60 @@ def test_a_stop_job_that_gives_way_to_a_start_job_is_queued_again(system: str) -
         expect.mode_is(host, "modular")
 
 
+ALONG = "[Service]\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_what_an_administrator_turned_off_stays_off(system: str) -> None:
+    """Enabling a unit again would enable what its Also= names."""
+    files = {
+        "/usr/lib/systemd/system/along.service": ALONG + "Also=taken.service\n",
+        "/usr/lib/systemd/system/taken.service": ALONG,
+    }
+    with Host(system, files=files) as host:
+        host.boot()
+        for mode in (expect.MODE_OF[system], expect.OTHER[expect.MODE_OF[system]]):
+            section = {"libvirt": {"mode": mode}, "units": ["along.service"]}
+            host.write("/root/section.yaml", expect.user_data(section))
+            host.run(["kvmhost", "apply", "/root/section.yaml"])
+            host.run(["systemctl", "disable", "taken.service"])
+        host.write("/root/section.yaml", expect.user_data({"units": ["along.service"]}))
+        host.run(["kvmhost", "apply", "/root/section.yaml"])
+        assert host.units("along.service")["along.service"].file_state == "enabled"
+        assert host.units("taken.service")["taken.service"].file_state == "disabled"
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_driver_that_is_installed_later_stays_masked(system: str) -> None:
+    """Its package presets it, and its socket would win against libvirtd's at the next boot."""
+    with Host(system) as host:
+        host.chroot(
+            [
+                "bash",
+                "-euc",
+                ALL_OFF + "mkdir /root/package; cd /usr/lib/systemd/system;"
+                " mv virtinterfaced* virtproxyd* /root/package/",
+            ]
+        )
+        host.boot()
+        assert run(host, "monolithic")["changed"]
+        assert run(host, "monolithic")["changed"] == []
+        host.sh(
+            "mv /root/package/* /usr/lib/systemd/system/; systemctl daemon-reload;"
+            " systemctl preset virtinterfaced.socket virtproxyd.socket 2>&1 || true"
+        )
+        host.reboot()
+        expect.mode_is(host, "monolithic")
+        assert run(host, "monolithic")["changed"] == []
+        run(host, "modular")
+        expect.mode_is(host, "modular")
+        # And the masks of what is not there go with the mode.
+        run(host, "monolithic")
+        host.sh("rm /usr/lib/systemd/system/virtinterfaced*; systemctl daemon-reload")
+        run(host, "modular")
+        assert not host.units("virtinterfaced*")
+
+
 TINY = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>16</memory>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><console type='pty'/></devices></domain>"""
@@ -196,7 +250,7 @@ DOWN = {
     "stopped": "systemctl stop {daemon}.service 2>&1",
     "killed": "systemctl kill --signal=KILL --kill-who=main {daemon}.service; sleep 0.5;"
     " systemctl stop {daemon}.service 2>&1; systemctl reset-failed",
-    "masked": "systemctl mask --now {daemon}.service 2>&1",
+    "masked": "systemctl stop {daemon}.service 2>&1; systemctl mask {daemon}.service 2>&1",
     "half switched by a run that was killed": "systemctl --no-reload unmask {other}.socket;"
     " systemctl --no-reload enable {other}.socket 2>&1; systemctl --no-reload mask {daemon}.service;"
     " systemctl stop {daemon}.service 2>&1",
@@ -223,7 +277,11 @@ def test_guests_are_sacred_when_their_daemon_is_down(system: str, wanted: str, s
         assert status == 1, refusal
         assert "tiny" in refusal and f"{daemon}.service" in refusal and "--force" in refusal
         assert not set(methods).intersection(expect.CHANGING), methods
-        # The mode that they are of can be repaired.
-        run(host, expect.OTHER[wanted])
+        # The mode that they are of can be repaired; where both are half there, by force.
+        section = expect.user_data({"libvirt": {"mode": expect.OTHER[wanted]}})
+        host.write("/root/section.yaml", section)
+        force = ["--force"] if state.startswith("half") else []
+        host.run(["kvmhost", "apply", *force, "/root/section.yaml"])
+        expect.mode_is(host, expect.OTHER[wanted])
         assert host.run(["virsh", "list", "--name"]).stdout.split() == ["tiny"]
         assert host.run(["ps", "-o", "comm=", "-p", qemu]).stdout.startswith("qemu")

@@ -46,8 +46,17 @@ def test_tls_is_offered_when_asked_for(system: str, mode: str) -> None:
 
         host.run(["chmod", "600", KEY])
         host.sh("mv /root/cacert.pem /etc/pki/CA/")
+        # And a certificate that the daemon would not start with.
+        host.sh(f"cp {KEY} /root/; cp /root/pki/client.key {KEY}")
+        status, methods = expect.calls_during(host, ["kvmhost", "apply", "/root/section.yaml"])
+        assert status == 1
+        assert f"{KEY} is not the key of /etc/pki/libvirt/servercert.pem" in host.read("/tmp/out")
+        assert not set(methods).intersection(expect.CHANGING), methods
+        host.sh(f"cp /root/serverkey.pem {KEY}")
         test_switching.run(host, mode, tls=True)
         expect.mode_is(host, mode, tls=True)
+        (warning,) = host.report()["warnings"]
+        assert f"is for localhost, not for {system}" in warning
         uri = "qemu+tls://localhost/system?pkipath=/root/pki"
         assert "Id" in host.run(["virsh", "-c", uri, "list", "--all"]).stdout
         # Its exit status says how the server hung up on a client that shows no certificate.
