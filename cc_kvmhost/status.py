@@ -28,7 +28,7 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
     unseen = sockets.hidden(wanted)
     if unseen:
         errors.append(f"only root may look at {', '.join(unseen)}; run this as root")
-    errors += [f"not as asked; a run would {change}" for change in report.changed]
+    errors += [f"not as asked; still to do: {change}" for change in report.changed]
     if report.result == "skipped":
         errors = [report.reason]
     told = dict(refused, **dict.fromkeys(unseen, "not known: only root may look"))
