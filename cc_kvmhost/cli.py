@@ -37,7 +37,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if error.filename is not None:
             raise
         if not isinstance(error, BrokenPipeError):  # there the reader has seen enough
-            print_errors([f"the output can't be written: {error.strerror}"])
+            screen.print_errors([f"the output can't be written: {error.strerror}"])
         # What is left in the buffer would fail once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAULT

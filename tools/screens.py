@@ -20,6 +20,7 @@ import model_hosts as hosts  # noqa: E402
 from cc_kvmhost import cli, plan, report, run  # noqa: E402
 from cc_kvmhost.host import Host  # noqa: E402
 from cc_kvmhost.virt import sockets  # noqa: E402
+from cc_kvmhost.virt.guests import Guest  # noqa: E402
 
 TARGET = ROOT / "docs/screens.md"
 
@@ -112,7 +113,7 @@ def screens() -> List[Tuple[str, str]]:
     refused = {"virtqemud.socket": "/run/libvirt/virtqemud-sock: No such file or directory"}
     broken = Machine(done._replace(units=units), refused)
     guests = hosts.with_units(fresh.here.units, ["libvirtd.service"], active="active")
-    busy = Machine(fresh.here._replace(units=guests, guests=("web", "db")), {})
+    busy = Machine(fresh.here._replace(units=guests, guests=(Guest("web"), Guest("db"))), {})
     with on(fresh):
         found = [
             ("A plan for a fresh CentOS Stream 10", said("plan")),
