@@ -24,7 +24,7 @@ BAD: list[tuple[Any, list[str]]] = [
         {"libvirt": {"drivers": ["kemu"]}},
         ["kvmhost.libvirt.drivers[0]", "kemu", "did you mean 'qemu'"],
     ),
-    ({"libvirt": {"drivers": []}}, ["kvmhost.libvirt.drivers", "a list of at least 1"]),
+    ({"libvirt": {"drivers": []}}, ["kvmhost.libvirt.drivers", "an empty list", "at least 1"]),
     ({"libvirt": {"autostart": "yes"}}, ["kvmhost.libvirt.autostart", "yes", "true or false"]),
     ({"libvrt": {}}, ["kvmhost.libvrt", "did you mean 'libvirt'"]),
     ({"tuned": {"profil": "x"}}, ["kvmhost.tuned.profil", "did you mean 'profile'"]),
@@ -59,12 +59,12 @@ BAD: list[tuple[Any, list[str]]] = [
 
 #: File's content -> what the error must say.
 BAD_FILES = [
-    ("", ["first line", "#cloud-config"]),
-    ("#cloud-config\n", ["not a mapping"]),
+    ("", ["the file is empty", "#cloud-config"]),
+    ("#cloud-config\n", ["no kvmhost key"]),
     ("#cloud-config\n- kvmhost\n", ["not a mapping"]),
-    ("#cloud-config\nkvmhost: {\n", [":3:", "not YAML"]),
+    ("#cloud-config\nkvmhost: {\n", [":2:", "not YAML", "not closed"]),
     ("kvmhost: {}\n", ["first line", "#cloud-config"]),
-    ("#cloud-config\nkvm_host: {}\n", ["no kvmhost key"]),
+    ("#cloud-config\nkvm_host: {}\n", ["did you mean 'kvmhost'"]),
 ]
 
 

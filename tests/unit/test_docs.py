@@ -57,7 +57,7 @@ class TestExamples:
     @pytest.mark.parametrize("where, text", examples(), ids=[where for where, _ in examples()])
     def test_valid(self, where: str, text: str, tmp_path: Path) -> None:
         (tmp_path / "user-data").write_text(text, encoding="utf-8")
-        assert document.check_file(str(tmp_path / "user-data")) == []
+        assert document.judge(str(tmp_path / "user-data")).config is not None
 
 
 class TestReadme:

@@ -62,14 +62,15 @@ def broken_sections(draw: Any) -> Any:
     place, value = draw(st.sampled_from(FAULTS))
     inner = section
     for key in place[:-1]:
-        inner = inner.setdefault(key, {})
+        inner[key] = inner.get(key) or {}
+        inner = inner[key]
     inner[place[-1]] = value
     return section
 
 
 FAULTS: List[Tuple[Tuple[str, ...], Any]] = [
     (("unknown",), 1),
-    (("libvirt",), None),
+    (("libvirt",), False),
     (("libvirt",), "modular"),
     (("libvirt", "unknown"), 1),
     (("libvirt", "mode"), "both"),

@@ -1,0 +1,227 @@
+"""What is wrong with a section, in the words of its author."""
+
+import json
+import re
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+
+from .errors import KvmhostError
+
+KEY = "kvmhost"
+
+Path = Tuple[Any, ...]
+
+#: What a JSON type is called in YAML's terms.
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "null",
+    "object": "a mapping",
+    "string": "a string",
+}
+#: No section has that many values or such a number. Aliases of aliases reach both with few lines, and
+#: would cost the validator all its time and memory, or exceed the digits that Python prints.
+_MOST_VALUES = 10000
+_LARGEST = 1 << 64
+#: What word processors make of YAML's " and '.
+_TYPOGRAPHIC = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
+
+
+class Problem(NamedTuple):
+    """What is wrong with one place of a section. ``allowed``: what may stand there, "" if the message
+    says it."""
+
+    path: Path
+    message: str
+    allowed: str = ""
+
+    def __str__(self) -> str:
+        allowed = f"; allowed: {self.allowed}" if self.allowed else ""
+        return f"{dotted(self.path)}: {self.message}{allowed}"
+
+
+def find(section: Any, schema: Dict[str, Any]) -> List[Problem]:
+    """Every problem of a section (any YAML value), in the order of the section."""
+    try:
+        from jsonschema import Draft4Validator
+    except ImportError as error:
+        raise KvmhostError(
+            [f"the section can't be checked: {error}; install python3-jsonschema"]
+        ) from error
+    unfit = _unfit(section)
+    if unfit:
+        return [unfit]
+    errors = list(Draft4Validator(schema).iter_errors(section))
+    if not errors:
+        return []
+    # A value that breaks several rules of one place gets the same message for each.
+    problems = dict.fromkeys(problem for error in errors for problem in _explain(error, schema))
+    order = {path: number for number, (path, _) in enumerate(_walk(section))}
+    return _without_repetition(sorted(problems, key=lambda problem: order[problem.path]))
+
+
+def dotted(path: Path) -> str:
+    """kvmhost.units[1] for (units, 1)."""
+    return joined((KEY,) + path)
+
+
+def joined(path: Path) -> str:
+    """a.b[1] for (a, b, 1)."""
+    text = ""
+    for part in path:
+        plain = isinstance(part, str) and re.match(r"[A-Za-z0-9_-]+\Z", part)
+        text += f".{part}" if plain else f"[{shown(part)}]"
+    return text.lstrip(".")
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: one line, at most 80 characters."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> Optional[str]:
+    """The known word that was probably meant, if any."""
+    from difflib import get_close_matches
+
+    by_lower_case = {each.lower(): each for each in known}
+    found = get_close_matches(word.lower(), list(by_lower_case), 1, likeness)
+    return by_lower_case[found[0]] if found else None
+
+
+def homes(schema: Dict[str, Any], path: Path = ()) -> Dict[str, Path]:
+    """Where each key of the schema belongs: the path of the mapping that it stands in."""
+    found: Dict[str, Path] = {}
+    for key, rule in schema["properties"].items():
+        found.setdefault(key, path)
+        if "properties" in rule:
+            for inner, where in homes(rule, path + (key,)).items():
+                found.setdefault(inner, where)
+    return found
+
+
+def _walk(section: Any) -> Iterator[Tuple[Path, Any]]:
+    """Each place with its value, from first to last. Endless for a section that contains itself."""
+    rest: List[Iterator[Tuple[Path, Any]]] = [iter([((), section)])]
+    while rest:
+        place = next(rest[-1], None)
+        if place is None:
+            rest.pop()
+            continue
+        yield place
+        path, value = place
+        if isinstance(value, dict):
+            rest.append(iter([(path + (key,), each) for key, each in value.items()]))
+        elif isinstance(value, (list, tuple)):
+            rest.append(iter([(path + (n,), each) for n, each in enumerate(value)]))
+
+
+def _unfit(section: Any) -> Optional[Problem]:
+    """What keeps a section from being given to a validator, or None."""
+    for count, (path, value) in enumerate(_walk(section), 1):
+        if count > _MOST_VALUES:
+            what = f"holds more than {_MOST_VALUES} values, or itself, through aliases"
+            return Problem((), what)
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            return Problem(path, "a whole number beyond any that is allowed")
+    return None
+
+
+def _explain(error: Any, schema: Dict[str, Any]) -> List[Problem]:
+    """Problems of one jsonschema ValidationError."""
+    path, value, rule = tuple(error.path), error.instance, error.schema
+    if error.validator == "additionalProperties":
+        known = sorted(rule["properties"])
+        return [_unknown(path, key, known, schema) for key in value if key not in known]
+    if error.validator == "uniqueItems":
+        return _repeated(path, value)
+    if error.validator == "minItems":
+        what = f"{shown(value)} is not allowed; leave the key out for the default"
+        return [Problem(path, what, _allowed(rule))]
+    hint = _hint(value, rule)
+    return [Problem(path, f"{shown(value)} is not allowed{hint}", _allowed(rule))]
+
+
+def _unknown(path: Path, key: Any, known: List[str], schema: Dict[str, Any]) -> Problem:
+    name = str(key)
+    home = homes(schema).get(name)
+    glued = name.split(":")[0]
+    if home is not None:
+        hint = f"it belongs under {dotted(home)}. "
+    elif glued != name and glued in known:
+        hint = f"a space is missing after '{glued}:'. "
+    else:
+        near = nearest(name, known)
+        hint = f"did you mean {near!r}? " if near else ""
+    return Problem(path + (key,), "unknown key; {}Known here: {}".format(hint, ", ".join(known)))
+
+
+def _repeated(path: Path, items: List[Any]) -> List[Problem]:
+    """Each item that stands in the list already."""
+    problems = []
+    for number, item in enumerate(items):
+        first = items.index(item)
+        if first < number:
+            where = dotted(path + (first,))
+            what = f"{shown(item)} stands in the list already, at {where}; allowed: each only once"
+            problems.append(Problem(path + (number,), what))
+    # JSON tells 1 from true, which Python does not.
+    return problems or [Problem(path, "an item stands in the list twice; allowed: each only once")]
+
+
+def _hint(value: Any, rule: Dict[str, Any]) -> str:
+    """What was probably meant by a value that is not allowed, with a space before it; or ""."""
+    if not isinstance(value, str):
+        return ""
+    types = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
+    if any(quote in value for quote in _TYPOGRAPHIC):
+        return " (typographic quotes are no quotes in YAML: write \" or ')"
+    if "object" in types:
+        key = value.split(":")[0]
+        if key != value and key in rule["properties"]:
+            return f" (a space is missing after '{key}:')"
+    if "array" in types and value:
+        items = [each for each in re.split(r"[,\s]+", value) if each]
+        return " (write it as a list: [{}])".format(", ".join(items))
+    if "integer" in types and value.isdigit() or "boolean" in types and value in ("true", "false"):
+        return " (write it without quotes)"
+    if "boolean" in types and value.lower() in ("yes", "no", "on", "off"):
+        return " (write {})".format("true" if value.lower() in ("yes", "on") else "false")
+    if "enum" in rule:
+        near = nearest(value, [str(each) for each in rule["enum"]])
+        return f" (did you mean {near!r}?)" if near else ""
+    instance = re.match(r"([A-Za-z0-9_:.\\-]+)@(\.[a-z]+)\Z", value)
+    if "pattern" in rule and instance:
+        return " (a template; name an instance: {}@NAME{})".format(*instance.groups())
+    return ""
+
+
+def _allowed(rule: Dict[str, Any]) -> str:
+    if "enum" in rule:
+        return ", ".join(str(each) for each in rule["enum"])
+    if "pattern" in rule:
+        return str(rule["title"])
+    if "minimum" in rule:
+        return "a whole number from {minimum} to {maximum}".format(**rule)
+    if "minItems" in rule:
+        return "a list of at least {} of {}".format(rule["minItems"], _allowed(rule["items"]))
+    types = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
+    return " or ".join(_TYPES[each] for each in types)
+
+
+def _without_repetition(problems: List[Problem]) -> List[Problem]:
+    """Say a long list of what is allowed once."""
+    said = set()
+    shortened = []
+    for problem in problems:
+        if problem.allowed in said:
+            problem = problem._replace(allowed="as above")
+        elif len(problem.allowed) > 40:
+            said.add(problem.allowed)
+        shortened.append(problem)
+    return shortened

@@ -1,0 +1,154 @@
+"""What cloud-init takes a file for, by its first bytes."""
+
+import json
+import os
+import re
+from typing import Optional
+
+from .errors import KvmhostError
+from .problems import shown
+
+HEADER = "#cloud-config"
+JINJA = "## template: jinja"
+INSTANCE_DATA = "/run/cloud-init/instance-data.json"
+
+#: What else a file may begin with, as cloud-init's handlers compare it: in lower case, whatever
+#: white space stands before it, and whatever follows.
+_OTHER_KINDS = (
+    ("#cloud-config-archive", "an archive of several parts; check each cloud-config in it"),
+    ("#cloud-config-jsonp", "a JSON patch of cloud-config; check what it makes"),
+    ("#cloud-boothook", "a boothook script, which has no kvmhost section"),
+    ("#include", "a list of addresses to include; check the files they lead to"),
+    ("#part-handler", "a part handler, which has no kvmhost section"),
+    ("#!", "a script, which has no kvmhost section"),
+)
+
+#: The keys of cloud-config that cloud-init 22.4 to 26.2 has in its schema, and those that its other
+#: files may have at their top level.
+KEYS = frozenset(
+    """
+    allow_public_ssh_keys ansible apk_repos apt apt_pipelining apt_reboot_if_required apt_update
+    apt_upgrade authkey_hash autoinstall bootcmd byobu_by_default ca-certs ca_certs chef chpasswd
+    cloud_config_modules cloud_final_modules cloud_init_modules create_hostname_file datasource
+    datasource_list def_log_file def_log_file_mode device_aliases disable_ec2_metadata disable_root
+    disable_root_opts disk_setup drivers fan final_message fqdn fs_setup groups growpart grub-dpkg
+    grub_dpkg hostname keyboard landscape launch-index locale locale_configfile log_cfgs lxd
+    manage_etc_hosts manage_resolv_conf mcollective merge_how merge_type migrate
+    mount_default_fields mounts network no_ssh_fingerprints ntp output package_reboot_if_required
+    package_update package_upgrade packages password phone_home power_state
+    prefer_fqdn_over_hostname preserve_hostname puppet random_seed reporting resize_rootfs
+    resolv_conf rh_subscription rpi rsyslog runcmd salt_minion snap spacewalk ssh
+    ssh_authorized_keys ssh_deletekeys ssh_fp_console_blacklist ssh_genkeytypes ssh_import_id
+    ssh_key_console_blacklist ssh_keys ssh_publish_hostkeys ssh_pwauth ssh_quiet_keygen swap
+    syslog_fix_perms system_info timezone ubuntu_advantage ubuntu_pro updates user users
+    vendor_data vendor_data2 version wireguard write_files yum_repo_dir yum_repos zypper
+    """.split()
+)
+
+
+def cloud_config(name: str, data: bytes) -> str:
+    """The YAML text of a file that cloud-init takes for cloud-config; a template is rendered. Its lines
+    keep their numbers.
+
+    :param name: the file's, for messages
+    :raises KvmhostError: cloud-init takes it for something else, or does not read it at all
+    """
+    text = _decoded(name, data)
+    if b"mime-version:" in data[:4096].lower():
+        raise KvmhostError(
+            [f"{name}:1: a MIME multipart message; check each cloud-config in it by itself"]
+        )
+    start = text.lstrip().lower()
+    if start.startswith(JINJA):
+        rendered = _rendered(name, text)
+        number = len(text) - len(text.lstrip())
+        text = "\n" * (text.count("\n", 0, number) + 1) + rendered
+        start = rendered.lstrip().lower()
+    for beginning, what in _OTHER_KINDS:
+        if start.startswith(beginning):
+            raise KvmhostError([f"{name}:1: cloud-init takes the file for {what}"])
+    if not start.startswith(HEADER):
+        raise KvmhostError([f"{name}:1: {_not_cloud_config(text)}"])
+    return text
+
+
+def _decoded(name: str, data: bytes) -> str:
+    """
+    :raises KvmhostError: it is not UTF-8 without a byte order mark
+    """
+    if data.startswith(b"\x1f\x8b"):
+        raise KvmhostError(
+            [
+                f"{name}: compressed with gzip, as cloud-init takes it; to check it: zcat {name} |"
+                " kvmhost validate -"
+            ]
+        )
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:1] == b"\0" or data[1:2] == b"\0":
+        raise KvmhostError(
+            [f"{name}:1: UTF-16; cloud-init reads UTF-8 only; iconv -f UTF-16 -t UTF-8 converts it"]
+        )
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if b"\0" in data:
+            raise KvmhostError([f"{name}: can't be read: not UTF-8 text"]) from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise KvmhostError(
+            [
+                f"{name}:{line}: can't be read: byte 0x{data[error.start]:02x} is not UTF-8; is the"
+                " file Latin-1? iconv -f LATIN1 -t UTF-8 converts it"
+            ]
+        ) from error
+    if text.startswith("\ufeff"):
+        raise KvmhostError(
+            [
+                f"{name}:1: begins with a byte order mark, behind which cloud-init does not see"
+                f" {HEADER}: it ignores the file; save it as UTF-8 without one"
+            ]
+        )
+    return text
+
+
+def _not_cloud_config(text: str) -> str:
+    if not text.strip():
+        return f"the file is empty; cloud-config begins with {HEADER}"
+    first = text.lstrip().split("\n", 1)[0].rstrip()
+    return (
+        f"the first line is {shown(first)}; cloud-init takes the file for cloud-config only if it"
+        f" is {HEADER}"
+    )
+
+
+def _rendered(name: str, text: str) -> str:
+    """A template as cloud-init renders it, with this machine's variables where it has them, else with a
+    word in the place of each.
+
+    :raises KvmhostError: it can't be rendered here
+    """
+    text = text.lstrip()
+    try:
+        from cloudinit.handlers import jinja_template
+    except ImportError as error:
+        if "{%" in text:
+            raise KvmhostError(
+                [
+                    f"{name}:1: a jinja template, and this Python has no cloud-init to render it;"
+                    f" on a machine with cloud-init: cloud-init schema --config-file {name}"
+                ]
+            ) from error
+        body = text.split("\n", 1)[1] if "\n" in text else ""
+        return re.sub(r"\{\{.*?\}\}|\{#.*?#\}", "variable", body, flags=re.DOTALL)
+    try:
+        rendered: Optional[str] = jinja_template.render_jinja_payload(text, name, _variables())
+    except Exception as error:  # a class of its own per version
+        raise KvmhostError([f"{name}: a jinja template that can't be rendered: {error}"]) from error
+    if not rendered:
+        raise KvmhostError([f"{name}: a jinja template that renders to nothing"])
+    return rendered
+
+
+def _variables() -> object:
+    if not os.access(INSTANCE_DATA, os.R_OK):
+        return {}
+    with open(INSTANCE_DATA, encoding="utf-8") as stream:
+        return json.load(stream)
