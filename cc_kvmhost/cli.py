@@ -2,29 +2,34 @@
 
 import argparse
 import logging
+import os
 import sys
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
-from . import config, document
+from . import config, document, screen
 from .cloud_init import instance
+from .document import Document
 from .errors import KvmhostError
 from .report import Report
-from .screen import print_changes, print_errors, print_json, print_report, print_status
 
+VERSION = "0.1.0"
 DONE, FAULT, USAGE = 0, 1, 2
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 the input or the host is at fault, 2 usage."""
+    if hasattr(sys.stdout, "reconfigure"):  # since 3.7
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(argv)
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    level = logging.DEBUG if options.verbose else logging.WARNING
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
     try:
         return int(options.command(options))
     except KvmhostError as error:
         if getattr(options, "json", False):
-            print_json(Report("failed", None, "", errors=error.problems).to_json())
+            screen.print_json(Report("failed", None, "", errors=error.problems).to_json())
         else:
-            print_errors(error.problems)
+            screen.print_errors(error.problems)
         return FAULT
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
@@ -32,90 +37,150 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    code = DONE
-    for name in options.files:
-        problems = document.check_file(name)
-        if problems:
-            print_errors(problems)
-            code = FAULT
-        else:
-            print(f"{name}: valid")
-    return code
+    verdicts = {name: document.judge(name) for name in options.files}
+    screen.print_verdicts(verdicts, options.json)
+    return FAULT if any(verdict.problems for verdict in verdicts.values()) else DONE
 
 
 def plan(options: argparse.Namespace) -> int:
     from . import run
 
-    if options.root is None:
-        report = run.preview(_section(options.file), options.force)
-    else:
-        section = document.read_section(options.file) if options.file else {}
-        report = run.preview_tree(section, options.root)
-    print_report(report, options.json)
+    if options.root is not None:
+        _require_directory(options.root)
+    asked = _Asked(options.file, default={} if options.root is not None else None)
+    with asked:
+        if options.root is None:
+            report = run.preview(asked.section, options.force)
+        else:
+            report = run.preview_tree(asked.section, options.root)
+    screen.print_report(report, options.json)
     return DONE
 
 
 def apply(options: argparse.Namespace) -> int:
     from . import run
 
-    report = run.apply(_section(options.file), force=options.force)
-    print_report(report, options.json)
+    asked = _Asked(options.file)
+    with asked:
+        if options.dry_run:
+            report = run.preview(asked.section, options.force)
+        else:
+            report = asked.located(run.apply(asked.section, force=options.force))
+    screen.print_report(report, options.json)
     return FAULT if report.errors else DONE
 
 
 def status(options: argparse.Namespace) -> int:
     from . import status as question
 
-    report, sockets = question.look(_section(options.file))
-    print_status(report, sockets, options.json)
+    asked = _Asked(options.file)
+    with asked:
+        report, sockets = question.look(asked.section)
+    screen.print_status(report, sockets, options.json)
     return FAULT if report.errors else DONE
 
 
-def schema(_options: argparse.Namespace) -> int:
-    print_json(config.load_schema())
+def schema(options: argparse.Namespace) -> int:
+    if options.cloud_config is None:
+        screen.print_json(config.load_schema())
+        return DONE
+    from .cloud_init import schema as cloud_inits
+
+    screen.print_json(cloud_inits.whole(options.cloud_config))
     return DONE
 
 
 def register(options: argparse.Namespace) -> int:
     from .cloud_init import registration
 
+    _require_directory(options.root)
     if options.check:
         missing = registration.check(options.root)
         for line in missing:
             print("missing: " + line)
         return FAULT if missing else DONE
-    print_changes(registration.register(options.root), "registered already")
+    screen.print_changes(registration.register(options.root), "registered already")
     return DONE
 
 
 def unregister(options: argparse.Namespace) -> int:
     from .cloud_init import registration
 
-    print_changes(registration.unregister(options.root), "not registered")
+    _require_directory(options.root)
+    screen.print_changes(registration.unregister(options.root), "not registered")
     return DONE
 
 
-def _section(name: Optional[str]) -> Any:
-    return instance.section() if name is None else document.read_section(name)
+class _Asked:
+    """The section that a command is about. As a context: errors that name a key of a FILE's section
+    get its name and line.
+
+    :param name: the FILE, None for this instance's own configuration
+    :param default: the section without a FILE, instead of the instance's
+    """
+
+    def __init__(self, name: Optional[str], default: Optional[Dict[str, Any]] = None) -> None:
+        self._document: Optional[Document] = None
+        if name is not None:
+            self._document = document.read_section(name)
+            self.section = self._document.content[config.KEY]
+        elif default is not None:
+            self.section = default
+        else:
+            self.section = instance.section()
+
+    def located(self, report: Report) -> Report:
+        if self._document is None:
+            return report
+        return report._replace(errors=tuple(map(self._document.located, report.errors)))
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: Any, error: Any, _trace: Any) -> None:
+        if isinstance(error, KvmhostError) and self._document is not None:
+            raise KvmhostError(map(self._document.located, error.problems)) from error
+
+
+def _require_directory(path: str) -> None:
+    if not os.path.isdir(path):
+        raise KvmhostError([f"--root {path}: no such directory"])
+
+
+class _Parser(argparse.ArgumentParser):
+    """Options in full only: an abbreviation may mean another option in a later version."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(allow_abbrev=False, **more)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kvmhost",
         description="Makes this machine a KVM host, as the kvmhost key of cloud-config asks.",
         epilog="Exit codes: 0 done, 1 the input or the host is at fault, 2 usage.",
     )
+    parser.add_argument("--version", action="version", version=f"kvmhost {VERSION}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what is done, and when")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands.required = True
     commands.dest = "name"
 
     def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        # After the command too; not given there, it must not undo the one before.
+        sub.add_argument(
+            *("-v", "--verbose"),
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="log what is done, and when",
+        )
         sub.set_defaults(command=command)
         return sub
 
     sub = add("validate", validate, "Check cloud-config files; each error with file, line and key.")
-    sub.add_argument("files", nargs="+", metavar="FILE")
+    sub.add_argument("files", nargs="+", metavar="FILE", help="a cloud-config file, - for stdin")
+    _add_json(sub)
 
     sub = add("plan", plan, "Show the mode, why, and what would change. Changes nothing.")
     _add_file(sub)
@@ -129,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("apply", apply, "Do what the first boot does.")
     _add_file(sub)
     _add_force(sub)
+    sub.add_argument("--dry-run", action="store_true", help="the same as kvmhost plan")
 
     sub = add(
         "status",
@@ -137,7 +203,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_file(sub)
 
-    add("schema", schema, "Print the JSON Schema of the kvmhost key.")
+    sub = add("schema", schema, "Print the JSON Schema of the kvmhost key.")
+    sub.add_argument(
+        "--cloud-config",
+        nargs="?",
+        const="",
+        metavar="SCHEMA",
+        help="of a whole cloud-config file, for editors: cloud-init's own schema with the key in"
+        " it; SCHEMA: cloud-init's schema file, where cloud-init is not installed",
+    )
 
     sub = add("register", register, "Make the module and its section known to cloud-init.")
     _add_root(sub)
@@ -145,6 +219,15 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("unregister", unregister, "Undo register.")
     _add_root(sub)
+
+    def show_help(options: argparse.Namespace) -> int:
+        (commands.choices[options.about] if options.about else parser).print_help()
+        return DONE
+
+    sub = add("help", show_help, "Show this help, or that of a command.")
+    sub.add_argument(
+        "about", nargs="?", metavar="COMMAND", choices=list(commands.choices), help="a command"
+    )
     return parser
 
 
@@ -153,8 +236,13 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
         "file",
         nargs="?",
         metavar="FILE",
-        help="cloud-config with a kvmhost key; absent: this instance's own configuration",
+        help="cloud-config with a kvmhost key, - for stdin; absent: this instance's own"
+        " configuration",
     )
+    _add_json(parser)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

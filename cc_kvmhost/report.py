@@ -38,6 +38,7 @@ class Steps:
                 yield
         finally:
             self.done.append((name, round(1000 * (time.monotonic() - start), 1)))
+            LOG.debug("%s (%s): %.1f ms", name, description, self.done[-1][1])
 
 
 class Report(NamedTuple):
@@ -81,7 +82,8 @@ class Report(NamedTuple):
         if self.result == "skipped":
             return "skipped: " + self.reason
         total = sum(ms for _, ms in self.steps)
-        changes = f"{len(self.changed)} changes" if self.changed else "nothing to change"
+        number = len(self.changed)
+        changes = f"{number} change{'s' * (number > 1)}" if number else "nothing to change"
         waiting = ", queued: " + ", ".join(self.queued) if self.queued else ""
         return f"{self.mode} mode ({self.reason}), {changes}{waiting}, {total:.0f} ms"
 

@@ -52,9 +52,12 @@ def preview_tree(section: Any, root: str) -> Report:
     :raises KvmhostError: the section or the tree is at fault
     """
     steps = Steps()
-    config = configuration.parse(section)
-    here = host.read_tree(root, config)
-    return of_plan(plan.make(config, here), config, here, steps)
+    with steps.step("validate", "check the kvmhost section"):
+        config = configuration.parse(section)
+    with steps.step("inspect", "look at the tree"):
+        here = host.read_tree(root, config)
+    with steps.step("plan", "choose the mode and what to change"):
+        return of_plan(plan.make(config, here), config, here, steps)
 
 
 def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> Report:

@@ -24,7 +24,7 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
         for unit, refusal in refused.items()
         if refusal
     ]
-    errors += [f"not as asked; a run would {change}" for change in report.changed]
+    errors += [f"not as asked; still to do: {change}" for change in report.changed]
     if report.result == "skipped":
         errors = [report.reason]
     return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), refused

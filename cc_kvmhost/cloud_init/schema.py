@@ -36,6 +36,30 @@ def with_section(root: str) -> List[Change]:
     return sum(collected(partial(_change_with, path) for path in schemas), [])
 
 
+def whole(path: str = "") -> Dict[str, Any]:
+    """The schema of a whole cloud-config file: cloud-init's own with our section in it.
+
+    :param path: cloud-init's schema file; "" for the one of this system's cloud-init
+    :raises KvmhostError: there is none, or it has another shape
+    """
+    if path and not os.path.isfile(path):
+        raise KvmhostError([f"{path}: no such file"])
+    found = [path] if path else _schemas("/")
+    if not found:
+        raise KvmhostError(
+            [
+                "no cloud-init is installed here; name its schema file:"
+                f" kvmhost schema --cloud-config {os.path.basename(SCHEMA)}"
+                f" (cloud-init's sources have it as {SCHEMA})"
+            ]
+        )
+    schema = read_json(found[0])
+    unknown = _unknown_shape(schema)
+    if unknown:
+        raise KvmhostError([f"{found[0]}: {unknown}: not a schema of cloud-init 22.4 to 26.2"])
+    return _merged(schema)
+
+
 def _change_with(path: str) -> List[Change]:
     schema = read_json(path)
     unknown = _unknown_shape(schema)

@@ -37,7 +37,8 @@ def test_status_is_0_only_if_all_holds(system: str) -> None:
         host.run(["systemctl", "disable", "tuned.service"])
         done = host.run(["kvmhost", "status"], check=False)
         assert done.returncode == 1
-        assert "enable tuned.service" in done.stderr
+        assert "tuned           enable  service" in done.stdout
+        assert "next     kvmhost apply" in done.stdout
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -23,6 +23,7 @@ REPORT_KEYS = {
     "errors",
 }
 GOOD = "#cloud-config\nkvmhost: {}\n"
+VALID = "kvmhost section valid: mode by release, tuned virtual-host"
 BAD = "#cloud-config\nkvmhost:\n  timeout: 0\n  typo: 1\n"
 UNIT = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
 SOCKET = "[Socket]\nListenStream=/run/x\n[Install]\nWantedBy=sockets.target\n"
@@ -85,6 +86,11 @@ class TestUsage:
             ["validate"],
             ["plan", "a", "b"],
             ["apply", "--root", "/x"],
+            ["apply", "--forc"],
+            ["apply", "--dry"],
+            ["plan", "--js"],
+            ["--vers"],
+            ["help", "nonsense"],
             ["schema", "x"],
             ["status", "--force"],
             ["--nonsense"],
@@ -107,21 +113,65 @@ class TestUsage:
         assert "usage: kvmhost " + command in capsys.readouterr().out
 
 
+class TestOptions:
+    def test_version(self, capsys: Any) -> None:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["--version"])
+        setup = (Path(__file__).parents[2] / "setup.py").read_text(encoding="utf-8")
+        assert caught.value.code == 0
+        version = capsys.readouterr().out.split()[1]
+        assert f'version="{version}",' in setup
+
+    @pytest.mark.parametrize("words, usage", [([], "kvmhost [-h]"), (["plan"], "kvmhost plan")])
+    def test_help(self, words: Sequence[str], usage: str, capsys: Any) -> None:
+        assert cli.main(["help", *words]) == 0
+        assert capsys.readouterr().out.startswith("usage: " + usage)
+
+    @pytest.mark.parametrize("words", [["-v", "plan"], ["plan", "-v"], ["--verbose", "plan"]])
+    def test_verbose(self, words: Sequence[str], tree: Path) -> None:
+        done = TestProcess().call(*words, "--root", str(tree))
+        assert "DEBUG: plan (" in done.stderr or "DEBUG: inspect (" in done.stderr, done.stderr
+        assert TestProcess().call("plan", "--root", str(tree)).stderr == ""
+
+    @pytest.mark.usefixtures("no_systemd")
+    def test_dry_run(self, good: str, tmp_path: Path, capsys: Any) -> None:
+        assert cli.main(["apply", "--dry-run", good]) == 0
+        dry = capsys.readouterr().out
+        assert cli.main(["plan", good]) == 0
+        assert capsys.readouterr().out == dry
+        assert not (tmp_path / "run/report.json").exists()
+
+    @pytest.mark.parametrize("command", ["plan", "register", "unregister"])
+    def test_no_such_root(self, command: str, capsys: Any) -> None:
+        assert cli.main([command, "--root", "nosuch"]) == 1
+        assert capsys.readouterr().err == "error: --root nosuch: no such directory\n"
+
+
 class TestValidate:
     def test_valid(self, good: str, capsys: Any) -> None:
         assert cli.main(["validate", good]) == 0
         captured = capsys.readouterr()
-        assert captured.out == f"{good}: valid\n" and captured.err == ""
+        assert captured.out == f"{good}: {VALID}\n" and captured.err == ""
 
     def test_each_problem_of_each_file(self, good: str, bad: str, capsys: Any) -> None:
         assert cli.main(["validate", bad, good, "/nonexistent"]) == 1
         captured = capsys.readouterr()
-        assert captured.out == f"{good}: valid\n"
+        assert captured.out == f"{good}: {VALID}\n"
         lines = captured.err.splitlines()
-        assert len(lines) == 3
+        assert len(lines) == 4
         assert lines[0].startswith(f"error: {bad}:3: kvmhost.timeout: 0 is not allowed")
         assert lines[1].startswith(f"error: {bad}:4: kvmhost.typo: unknown key")
         assert lines[2] == "error: /nonexistent: can't be read: No such file or directory"
+        assert lines[3] == "3 errors in 2 of 3 files"
+
+    def test_json(self, good: str, bad: str, capsys: Any) -> None:
+        assert cli.main(["validate", bad, good, "--json"]) == 1
+        captured = capsys.readouterr()
+        content = json_of(captured.out)
+        assert captured.err == "" and content["result"] == "failed"
+        assert content["files"][good] == {"section": True, "errors": []}
+        assert content["files"][bad]["errors"] == content["errors"]
+        assert content["errors"][0].startswith(f"{bad}:3: kvmhost.timeout")
 
 
 class TestSchema:
@@ -134,6 +184,35 @@ class TestSchema:
         Draft4Validator.check_schema(printed)
         own = Path(__file__).parents[2] / "schemas/kvmhost.schema.json"
         assert printed == json.loads(own.read_text())
+
+    def test_of_a_whole_file(self, tmp_path: Path, capsys: Any) -> None:
+        from jsonschema import Draft4Validator
+
+        own = {"$defs": {"all_modules": {"enum": []}}, "allOf": [], "properties": {"packages": {}}}
+        own["additionalProperties"] = False
+        name = write(tmp_path / "schema.json", json.dumps(own))
+        assert cli.main(["schema", "--cloud-config", name]) == 0
+        whole = Draft4Validator(json.loads(capsys.readouterr().out))
+        assert whole.is_valid({"packages": [], "kvmhost": {}})
+        assert not whole.is_valid({"packages": [], "kvmhost": {"timeout": 0}})
+        assert not whole.is_valid({"packges": []})
+
+    @pytest.mark.parametrize(
+        "text, words", [("{}", "no $defs object"), ("nothing", "not JSON"), (None, "no such file")]
+    )
+    def test_not_of_cloud_init(self, text: Any, words: str, tmp_path: Path, capsys: Any) -> None:
+        path = tmp_path / "schema.json"
+        if text is not None:
+            path.write_text(text)
+        assert cli.main(["schema", "--cloud-config", str(path)]) == 1
+        assert words in capsys.readouterr().err
+
+    def test_without_cloud_init(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+        from cc_kvmhost.cloud_init import schema
+
+        monkeypatch.setattr(schema, "_schemas", lambda root: [])
+        assert cli.main(["schema", "--cloud-config"]) == 1
+        assert "name its schema file" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_systemd")
@@ -220,8 +299,9 @@ class TestPlanRoot:
     def test_for_people(self, tree: Path, capsys: Any) -> None:
         assert cli.main(["plan", "--root", str(tree)]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert "modular mode (An EL 10: EL 10 and up run the modular daemons)" in lines[0]
-        assert "  enable virtqemud.socket" in lines
+        assert lines[0] == "mode     modular"
+        assert lines[1] == "because  An EL 10: EL 10 and up run the modular daemons"
+        assert "virtqemud       enable  socket service" in lines
 
     def test_the_tree_stays_as_it_is(self, tree: Path, capsys: Any) -> None:
         def look() -> List[str]:
