@@ -18,6 +18,13 @@ setup(
     license="Apache-2.0",
     packages=["cc_kvmhost"] + ["cc_kvmhost." + room for room in ("systemd", "virt", "cloud_init")],
     package_data={"cc_kvmhost": ["schemas/*.json", "py.typed"]},
+    data_files=[
+        ("share/man/man8", ["share/man/man8/kvmhost.8"]),
+        (
+            "share/bash-completion/completions",
+            ["share/bash-completion/completions/kvmhost"],
+        ),
+    ],
     entry_points={"console_scripts": ["kvmhost = cc_kvmhost.cli:main"]},
     python_requires=">=3.6",
     install_requires=[

@@ -160,7 +160,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Makes this machine a KVM host, as the kvmhost key of cloud-config asks.",
         epilog="Exit codes: 0 done, 1 the input or the host is at fault, 2 usage.",
     )
-    parser.add_argument("--version", action="version", version=f"kvmhost {VERSION}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"kvmhost {VERSION}",
+        help="say which version this is",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is done, and when")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands.required = True

@@ -41,7 +41,7 @@ def source(tmp_path_factory: Any) -> Path:
     for name in ("setup.py", "MANIFEST.in", "README.md", "LICENSE", "pyproject.toml"):
         if (ROOT / name).exists():
             shutil.copy2(str(ROOT / name), str(copy))
-    for name in ("cc_kvmhost", "schemas"):
+    for name in ("cc_kvmhost", "schemas", "share"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(str(ROOT / name), str(copy / name), symlinks=True, ignore=ignore)
     return copy
@@ -90,6 +90,11 @@ class TestWheel:
             (entries,) = [name for name in names if name.endswith("entry_points.txt")]
             assert "kvmhost = cc_kvmhost.cli:main" in archive.read(entries).decode()
         assert {"cc_kvmhost/" + name for name in MODULES} <= set(names)
+        shared = {name.split(".data/data/")[1] for name in names if ".data/data/" in name}
+        assert shared == {
+            "share/man/man8/kvmhost.8",
+            "share/bash-completion/completions/kvmhost",
+        }
         assert {name.split("/")[0].split("-")[0] for name in names} == {"cc_kvmhost"}
 
     def test_installed(self, wheel: Path, tmp_path: Path) -> None:
