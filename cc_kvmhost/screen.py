@@ -82,7 +82,7 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
     if refused:
         print()
     for unit, reason in sorted(refused.items()):
-        _print_wrapped(f"{unit}: ", f"can't be reached: {reason}")
+        _print_wrapped(f"{unit}: ", f"can't be reached: {reason}", 2)
     if not report.mode:
         print_errors(report.errors)
 
@@ -233,13 +233,20 @@ def _print_facts(facts: Sequence[Tuple[str, str]]) -> None:
 
 def _print_wrapped(start: str, text: str, column: int = 9) -> None:
     """``column``: where each further line begins."""
-    lines = textwrap.wrap(text, WIDTH - column, break_long_words=False, break_on_hyphens=False)
-    print((start + ("\n" + " " * column).join(lines)).rstrip())
+    indent = " " * len(re.sub(r"\033\[[0-9]*m", "", start))
+    lines = textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=" " * column,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    print((start + "\n".join(lines)[len(indent) :]).rstrip())
 
 
 def _result(result: str) -> str:
-    words = {"ok": "ok", "failed": "failed"}.get(result, result)
-    return _painted(words, _RED if result == "failed" else _GREEN)
+    return _painted(result, _RED if result == "failed" else _GREEN)
 
 
 def _painted(text: str, colour: str) -> str:

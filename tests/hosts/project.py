@@ -18,7 +18,7 @@ import roots
 from nspawn import HarnessError
 
 CHECKOUT = Path(__file__).parents[2]
-SOURCES = ("setup.py", "README.md", "LICENSE", "MANIFEST.in", "cc_kvmhost", "schemas")
+SOURCES = ("setup.py", "README.md", "LICENSE", "MANIFEST.in", "cc_kvmhost", "schemas", "share")
 SCHEMES = {  # where Debian's Python looks for modules that packages install
     "purelib": "/usr/lib/python3/dist-packages",
     "platlib": "/usr/lib/python3/dist-packages",

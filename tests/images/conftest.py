@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     source = directory / "source"
     source.mkdir()
-    for part in ("cc_kvmhost", "schemas"):
+    for part in ("cc_kvmhost", "schemas", "share"):
         shutil.copytree(el.CHECKOUT / part, source / part, symlinks=True)
     for part in ("setup.py", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(el.CHECKOUT / part, source)

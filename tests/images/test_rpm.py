@@ -110,7 +110,7 @@ class TestBuild:
         assert message in done.stderr
 
     def test_failure_shows_rpmbuilds_output(self, release: el.Release, tmp_path: Path) -> None:
-        for part in ("images", "schemas"):
+        for part in ("images", "schemas", "share"):
             shutil.copytree(el.CHECKOUT / part, tmp_path / part)
         (tmp_path / "cc_kvmhost").mkdir()
         for part in ("setup.py", "LICENSE", "README.md"):

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Writes docs/screens.md: what the commands print, from model hosts.
+
+Run without arguments after a change of cc_kvmhost/screen.py; a unit test compares the two.
+"""
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/unit")]
+
+import model_hosts as hosts  # noqa: E402
+
+from cc_kvmhost import cli, plan, report, run  # noqa: E402
+from cc_kvmhost.host import Host  # noqa: E402
+from cc_kvmhost.virt import sockets  # noqa: E402
+
+TARGET = ROOT / "docs/screens.md"
+
+GOOD = """\
+#cloud-config
+packages: [cockpit]
+kvmhost:
+  libvirt:
+    mode: modular
+  units: [cockpit.socket]
+"""
+BAD = """\
+#cloud-config
+packges: [cockpit]
+kvmhost:
+  mode: modular
+  libvirt:
+    drivers: [quemu, network
+  timeout:120
+"""
+LESS_BAD = BAD.replace("network\n", "network]\n").replace("timeout:", "timeout: ")
+
+INTRODUCTION = """\
+<!-- Written by tools/screens.py from cc_kvmhost/screen.py and model hosts: change those. -->
+# What the commands print
+
+Each fits a terminal of 80 columns, and has colour only there. `--json` gives the same as data. Units
+stand by daemon: `socket -ro -admin service` behind `virtqemud` are `virtqemud.socket`,
+`virtqemud-ro.socket`, `virtqemud-admin.socket` and `virtqemud.service`.
+"""
+
+
+class Machine:
+    """A model host that the commands find instead of this one."""
+
+    def __init__(self, here: Host, refused: Dict[str, str]) -> None:
+        self.here = here
+        self._refused = refused
+
+    def preview(self, section: Any, force: bool = False) -> report.Report:
+        config = hosts.config(**(section or {}))
+        chosen = plan.make(config, self.here, force)
+        return report.of_plan(chosen, config, self.here, report.Steps())
+
+    def apply(self, section: Any, force: bool = False) -> report.Report:
+        config = hosts.config(**(section or {}))
+        chosen = plan.make(config, self.here, force)
+        before, self.here = self.here, hosts.applied(chosen, self.here)
+        steps = report.Steps()
+        steps.done = [("all", 1020.4)]
+        return report.of_run(chosen, config, before, self.here, (), steps)
+
+    def refusals(self, units: Any) -> Dict[str, str]:
+        return {unit: self._refused.get(unit, "") for unit in units if unit.endswith(".socket")}
+
+
+@contextlib.contextmanager
+def on(machine: Machine) -> Any:
+    """The commands work on a model host."""
+    places: List[Tuple[Any, str, Any]] = [
+        (run, "preview", machine.preview),
+        (run, "apply", machine.apply),
+        (sockets, "refusals", machine.refusals),
+        (cli.instance, "section", lambda: {}),
+    ]
+    kept = [(place, name, getattr(place, name)) for place, name, _ in places]
+    try:
+        for place, name, double in places:
+            setattr(place, name, double)
+        yield
+    finally:
+        for place, name, own in kept:
+            setattr(place, name, own)
+
+
+def said(*words: str) -> str:
+    """A command line with what it prints, and the exit code if it is not 0."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(words)
+    text = "$ kvmhost {}\n{}{}".format(" ".join(words), out.getvalue(), err.getvalue())
+    return text + (f"$ echo $?\n{code}\n" if code else "")
+
+
+def screens() -> List[Tuple[str, str]]:
+    """Each screen with its heading."""
+    fresh = Machine(hosts.fresh_el10(), {})
+    done = hosts.applied(plan.make(hosts.config(), fresh.here), fresh.here)
+    units = hosts.with_units(done.units, ["tuned.service"], file_state="disabled")
+    refused = {"virtqemud.socket": "/run/libvirt/virtqemud-sock: No such file or directory"}
+    broken = Machine(done._replace(units=units), refused)
+    guests = hosts.with_units(fresh.here.units, ["libvirtd.service"], active="active")
+    busy = Machine(fresh.here._replace(units=guests, guests=("web", "db")), {})
+    with on(fresh):
+        found = [
+            ("A plan for a fresh CentOS Stream 10", said("plan")),
+            ("A run", said("apply")),
+            ("A second run", said("apply")),
+            ("A machine that is as asked", said("status")),
+        ]
+    with on(broken):
+        found.append(("A machine that is not", said("status")))
+    with on(busy):
+        found.append(("A run that is refused", said("apply")))
+    for name, text in (("good.yaml", GOOD), ("bad.yaml", BAD), ("mended.yaml", LESS_BAD)):
+        Path(name).write_text(text, encoding="utf-8")
+    found.append(("A valid file", said("validate", "good.yaml")))
+    found.append(("Files that are not", said("validate", "bad.yaml", "mended.yaml", "good.yaml")))
+    return found
+
+
+def screens_in_a_directory() -> List[Tuple[str, str]]:
+    """The screens, their files in a directory of its own."""
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        try:
+            return screens()
+        finally:
+            os.chdir(here)
+
+
+def render() -> str:
+    parts = [INTRODUCTION]
+    for heading, text in screens_in_a_directory():
+        parts.append(f"## {heading}\n\n```console\n{text}```\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    TARGET.write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
