@@ -14,7 +14,7 @@ SYSTEMS = ("el9", "el10")
 #: Section -> what the error must say: the key, what was found, what is allowed.
 BAD: list[tuple[Any, list[str]]] = [
     ("yes please", ["kvmhost", "yes please", "a mapping"]),
-    ([], ["kvmhost", "a list", "a mapping"]),
+    ([], ["kvmhost", "an empty list", "a mapping"]),
     ({"libvirt": "modular"}, ["kvmhost.libvirt", "modular", "a mapping"]),
     (
         {"libvirt": {"mode": "modlar"}},
