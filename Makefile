@@ -36,8 +36,13 @@ verify-centos: ## Build and boot both real images (a connected machine)
 roots: setup ## Build the hosts' root file systems, if the cache has none (root)
 	@.venv/bin/python tests/hosts/roots.py
 
-demo: setup ## Boot both hosts with the example's user-data and show what came of it (root)
+demo: ## Boot both hosts with the example's user-data and show what came of it (Debian, Ubuntu; root)
+	@tests/setup-machine --for-hosts
 	@$(TOX) demo
+
+shell: ## A shell in a host that booted the example: HOST=el9 or el10 (Debian, Ubuntu; root)
+	@tests/setup-machine --for-hosts
+	@$(TOX) shell -- $(or $(HOST),el10)
 
 bench: setup ## Measure a run against systemctl and Ansible; a quarter of an hour, on a quiet machine (root)
 	@$(TOX) bench
@@ -45,4 +50,4 @@ bench: setup ## Measure a run against systemctl and Ansible; a quarter of an hou
 clean: ## Remove what the targets made here (the cache of roots stays)
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup test lint unit hosts test-more-hosts images test-images rpm verify-centos roots demo bench clean
+.PHONY: help setup test lint unit hosts test-more-hosts images test-images rpm verify-centos roots demo shell bench clean

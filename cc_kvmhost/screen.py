@@ -105,10 +105,12 @@ def print_verdicts(verdicts: Dict[str, Verdict], as_json: bool) -> None:
             print(f"{name}: no kvmhost section")
         else:
             print(f"{name}: kvmhost section valid: {_section(verdict.config)}")
-    if len(verdicts) > 1 or errors:
+    files = _number(len(verdicts), "file")
+    if errors:
         wrong = sum(bool(verdict.problems) for verdict in verdicts.values())
-        count = f"{_number(len(errors), 'error')} in {wrong} of {_number(len(verdicts), 'file')}"
-        print(count, file=sys.stderr if errors else sys.stdout)
+        print(f"{_number(len(errors), 'error')} in {wrong} of {files}", file=sys.stderr)
+    elif len(verdicts) > 1:
+        print(f"{files}, no errors")
 
 
 def print_changes(changes: Sequence[str], nothing: str) -> None:
