@@ -105,12 +105,12 @@ def print_verdicts(verdicts: Dict[str, Verdict], as_json: bool) -> None:
             print(f"{name}: no kvmhost section")
         else:
             print(f"{name}: kvmhost section valid: {_section(verdict.config)}")
-    files = _number(len(verdicts), "file")
+    total = _number(len(verdicts), "file")
     if errors:
         wrong = sum(bool(verdict.problems) for verdict in verdicts.values())
-        print(f"{_number(len(errors), 'error')} in {wrong} of {files}", file=sys.stderr)
+        print(f"{_number(len(errors), 'error')} in {wrong} of {total}", file=sys.stderr)
     elif len(verdicts) > 1:
-        print(f"{files}, no errors")
+        print(f"{total}, no errors")
 
 
 def print_changes(changes: Sequence[str], nothing: str) -> None:

@@ -128,6 +128,10 @@ class TestLinks:
             assert path.name == "README.md" or f"({path.name})" in text, path.name
 
 
+#: Typed here, as root, or on another machine; what follows ">" is the shell's.
+KVMHOST = re.compile(r"(?:\$ |sudo |ssh \S+ |ssh \S+ sudo )?kvmhost( [^>]*)$")
+
+
 def typed() -> List[Tuple[str, str]]:
     """Each line of a code block that is to be typed, continued lines in one."""
     found = []
@@ -139,23 +143,21 @@ def typed() -> List[Tuple[str, str]]:
     return found
 
 
+def kvmhost_commands() -> List[Tuple[str, str]]:
+    matches = [(where, KVMHOST.match(line.split(" > ")[0])) for where, line in typed()]
+    return [(where, found.group(1)) for where, found in matches if found]
+
+
 class TestCommands:
     """No command of the documents is misspelt or gone. Those of getting-started.md are also run, by
     tests/hosts/test_recipes.py."""
 
-    #: Typed here, as root, or on another machine; what follows ">" is the shell's.
-    START = r"(?:\$ |sudo |ssh \S+ |ssh \S+ sudo )?kvmhost( [^>]*)$"
-    KVMHOST = [
-        (where, found.group(1))
-        for where, line in typed()
-        for found in [re.match(START, line.split(" > ")[0])]
-        if found
-    ]
-
     def test_there_are_some(self) -> None:
-        assert len(self.KVMHOST) > 15
+        assert len(kvmhost_commands()) > 15
 
-    @pytest.mark.parametrize("where, words", KVMHOST, ids=[" ".join(each) for each in KVMHOST])
+    @pytest.mark.parametrize(
+        "where, words", kvmhost_commands(), ids=[" ".join(each) for each in kvmhost_commands()]
+    )
     def test_is_one_of_the_command_line(self, where: str, words: str) -> None:
         cli._parser().parse_args(shlex.split(words))
 
