@@ -19,7 +19,7 @@ setup(
     packages=["cc_kvmhost"] + ["cc_kvmhost." + room for room in ("systemd", "virt", "cloud_init")],
     package_data={"cc_kvmhost": ["schemas/*.json", "py.typed"]},
     data_files=[
-        ("share/man/man8", ["share/man/man8/kvmhost.8"]),
+        ("share/man/man1", ["share/man/man1/kvmhost.1"]),
         (
             "share/bash-completion/completions",
             ["share/bash-completion/completions/kvmhost"],

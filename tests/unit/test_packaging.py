@@ -92,7 +92,7 @@ class TestWheel:
         assert {"cc_kvmhost/" + name for name in MODULES} <= set(names)
         shared = {name.split(".data/data/")[1] for name in names if ".data/data/" in name}
         assert shared == {
-            "share/man/man8/kvmhost.8",
+            "share/man/man1/kvmhost.1",
             "share/bash-completion/completions/kvmhost",
         }
         assert {name.split("/")[0].split("-")[0] for name in names} == {"cc_kvmhost"}
