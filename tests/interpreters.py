@@ -48,7 +48,7 @@ def environment(interpreter: Path, wheel: Path, path: Path) -> Path:
         # 3.6's own pip does not see which releases still run on 3.6.
         pip_for_36 = "pip==21.3.1; python_version == '3.6'"
         subprocess.run([*pip, "--upgrade", pip_for_36], check=True)
-        subprocess.run([*pip, "--requirement", str(REQUIREMENTS), str(wheel)], check=True)
+        subprocess.run([*pip, "--requirement", str(REQUIREMENTS), f"{wheel}[apply]"], check=True)
         stamp.write_text(made_from)
     return python
 

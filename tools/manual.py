@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from cc_kvmhost import cli, report  # noqa: E402
 
-MAN = ROOT / "share/man/man8/kvmhost.8"
+MAN = ROOT / "share/man/man1/kvmhost.1"
 COMPLETION = ROOT / "share/bash-completion/completions/kvmhost"
 
 FILES = (
@@ -90,7 +90,7 @@ def man() -> str:
     parser = cli._parser()
     lines = [
         '.\\" Written by tools/manual.py from cc_kvmhost/cli.py: change that.',
-        f'.TH KVMHOST 8 "" "cc_kvmhost {cli.VERSION}" "System Administration"',
+        f'.TH KVMHOST 1 "" "cc_kvmhost {cli.VERSION}" "User Commands"',
         ".SH NAME",
         "kvmhost \\- make this machine a KVM host, as cloud\\-config asks",
         ".SH SYNOPSIS",

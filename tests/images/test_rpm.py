@@ -55,7 +55,7 @@ class TestBuild:
             if path.endswith(".py") and path.startswith(f"{release.sitelib}/cc_kvmhost/")
         }
         assert f"{release.sitelib}/cc_kvmhost/schemas/kvmhost.schema.json" in found
-        assert "/usr/share/man/man8/kvmhost.8" in found
+        assert "/usr/share/man/man1/kvmhost.1" in found
         assert "/usr/share/bash-completion/completions/kvmhost" in found
 
     def test_version_is_that_of_setup_py(self, release: el.Release, package: Path) -> None:

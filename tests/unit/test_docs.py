@@ -33,10 +33,8 @@ def examples() -> List[Tuple[str, str]]:
         for text in [path.read_text(encoding="utf-8")]
         for match in re.finditer(r"^```ya?ml\n(#cloud-config\n.*?)^```", text, re.M | re.S)
     ]
-    for path in sorted((ROOT / "examples").iterdir()):
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".yaml":
-            found.append((str(path.relative_to(ROOT)), text))
+    for path in sorted((ROOT / "examples").rglob("*.yaml")):
+        found.append((str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")))
     return found
 
 

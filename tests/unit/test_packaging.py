@@ -92,7 +92,7 @@ class TestWheel:
         assert {"cc_kvmhost/" + name for name in MODULES} <= set(names)
         shared = {name.split(".data/data/")[1] for name in names if ".data/data/" in name}
         assert shared == {
-            "share/man/man8/kvmhost.8",
+            "share/man/man1/kvmhost.1",
             "share/bash-completion/completions/kvmhost",
         }
         assert {name.split("/")[0].split("-")[0] for name in names} == {"cc_kvmhost"}
@@ -114,17 +114,30 @@ class TestWheel:
 
 class TestRequirements:
     @pytest.fixture(scope="class")
-    def requirements(self, source: Path, tmp_path_factory: Any) -> List[Requirement]:
+    def sections(self, source: Path, tmp_path_factory: Any) -> Dict[str, List[Requirement]]:
+        """By extra; "" is what everybody gets."""
         target = tmp_path_factory.mktemp("info")
         run(sys.executable, "setup.py", "-q", "egg_info", "-e", str(target), cwd=source)
         text = (target / "cc_kvmhost.egg-info/requires.txt").read_text()
-        found, marker = [], ""
+        found: Dict[str, List[Requirement]] = {}
+        extra, marker = "", ""
         for line in filter(None, text.splitlines()):
-            if line.startswith("[:"):
-                marker = line[2:-1]
+            if line.startswith("["):
+                extra, _, marker = line[1:-1].partition(":")
             else:
-                found.append(Requirement(f"{line}; {marker}" if marker else line))
+                asked = Requirement(f"{line}; {marker}" if marker else line)
+                found.setdefault(extra, []).append(asked)
         return found
+
+    @pytest.fixture(scope="class")
+    def requirements(self, sections: Dict[str, List[Requirement]]) -> List[Requirement]:
+        """What a host needs."""
+        return sections[""] + sections["apply"]
+
+    def test_validating_needs_nothing_that_pip_compiles(self, sections: Any) -> None:
+        assert set(sections) == {"", "apply"}
+        assert {each.name for each in sections[""]} == {"distro", "jsonschema", "PyYAML"}
+        assert {each.name for each in sections["apply"]} == {"pystemd"}
 
     @staticmethod
     def by_name(requirements: List[Requirement], python: str) -> Dict[str, Requirement]:
@@ -173,3 +186,37 @@ class TestRequirements:
         asked = self.by_name(requirements, python)
         assert jsonschema in asked["jsonschema"].specifier
         assert distro in asked["distro"].specifier
+
+
+@pytest.mark.once
+class TestForOthers:
+    """What projects that only write user-data take from here."""
+
+    def test_the_hook(self) -> None:
+        import yaml
+
+        (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+        assert hook["entry"] == "kvmhost validate" and hook["language"] == "python"
+        for name, taken in (
+            ("user-data.yaml", True),
+            ("hosts/user-data-el9.yml", True),
+            ("compose.yaml", False),
+        ):
+            assert bool(re.search(hook["files"], name)) == taken
+        documented = (ROOT / "docs/checking.md").read_text(encoding="utf-8")
+        assert f"- id: {hook['id']}\n" in documented
+
+    def test_the_example_project_checks_its_user_data(self, source: Path, tmp_path: Path) -> None:
+        """With the package in a virtual environment that has no pystemd, by the command of its tox.ini."""
+        project = tmp_path / "project"
+        shutil.copytree(str(ROOT / "examples/project"), str(project))
+        text = (project / "tox.ini").read_text(encoding="utf-8")
+        assert "KVMHOST_SOURCE" in text and "[apply]" not in text
+        (command,) = re.findall(r"^commands = kvmhost (.*)$", text, re.M)
+        script = (
+            "import sys; sys.modules['pystemd'] = None\n"
+            "from cc_kvmhost.cli import main; sys.exit(main(sys.argv[1:]))"
+        )
+        path = os.pathsep.join([str(source), *filter(None, sys.path)])
+        said = run(*(sys.executable, "-c", script, *command.split()), cwd=project, PYTHONPATH=path)
+        assert "kvmhost section valid" in said
