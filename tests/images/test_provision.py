@@ -12,9 +12,12 @@ import pytest
 
 import el
 import nspawn
+import oracle
+import repositories as el_repositories
 from host import Host
 
 PROVISION = el.CHECKOUT / "images/provision"
+LISTS = el.CHECKOUT / "images/packages"
 PLACE = "/root/kvmhost-image"
 IDENTITY = {
     "/etc/machine-id": "0123456789abcdef0123456789abcdef\n",
@@ -87,7 +90,7 @@ def output(release: el.Release, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def repositories(release: el.Release, output: Path) -> dict[str, list[Path]]:
-    return el.kvm_host(output, release)
+    return el_repositories.build(output, release)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ class TestEl:
         installed = system.run(
             "rpm", "--query", "--all", "--queryformat", r"%{NAME}\n"
         ).stdout.split()
-        assert {*el.listed(release.number), "cc_kvmhost"} <= set(installed)
+        assert {*oracle.listed(LISTS / f"centos-{release.number}"), "cc_kvmhost"} <= set(installed)
         system.run("kvmhost", "register", "--check")
         assert_sealed(system.root)
         assert not system.path("/var/cache/dnf").exists()
@@ -175,7 +178,7 @@ class TestEl:
     def test_a_package_that_cannot_be_installed(self, system: el.System, output: Path) -> None:
         (output / "broken").mkdir(exist_ok=True)
         broken = el.stub(
-            output / "broken", "virt-install", "2", scripts="%pre\necho it will not do\nexit 1"
+            output / "broken", "virt-install", "99", scripts="%pre\necho it will not do\nexit 1"
         )
         system.offer(broken, repository="updates")
         self.assert_stopped(system, "it will not do", "dnf --assumeyes", "virt-install")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import el
+import stubs
 
 BUILD = el.CHECKOUT / "images/build-rpm"
 RPMLINT = el.CHECKOUT / "images/rpm/rpmlint.toml"
@@ -137,8 +138,11 @@ def cloud_inits(release: el.Release, output: Path) -> dict[str, Path]:
     newer_cfg = newer_cfg.replace(" - phone-home", " - phone-home\n - newer-module")
     assert newer_schema != schema and newer_cfg != cloud_cfg
     return {
-        "24.4": el.cloud_init(output, release, "24.4", schema, cloud_cfg),
-        "25.1": el.cloud_init(output, release, "25.1", newer_schema, newer_cfg),
+        version: stubs.build(output / version, [el.cloud_init(release, version, *content)])[0]
+        for version, content in {
+            "24.4": (schema, cloud_cfg),
+            "25.1": (newer_schema, newer_cfg),
+        }.items()
     }
 
 

@@ -1,0 +1,103 @@
+"""Every package that the project names is one that EL has, as far as public sources say (el-packages.tsv)."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import el
+import oracle
+
+EL = (9, 10)
+IMAGES = el.CHECKOUT / "images"
+DOCS = [el.CHECKOUT / "README.md", *sorted((el.CHECKOUT / "docs").glob("*.md"))]
+# How a package's name begins, where text names one.
+PACKAGE = re.compile(
+    r"\b(?:libvirt|python3|qemu|guestfs|epel|edk2|swtpm|nmap|selinux|systemd-boot|cloud-utils)-[a-z0-9-]*[a-z0-9]\b"
+)
+
+
+def assert_known(release: int, names: set[str], where: str) -> None:
+    unknown = sorted(names - set(oracle.packages(release)))
+    assert not unknown, f"{where} names what EL {release} does not have: {' '.join(unknown)}"
+
+
+def mkosi_packages(release: int) -> set[str]:
+    """What mkosi installs: its own configuration's, and the list that mkosi.configure adds."""
+    parser = configparser.ConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(IMAGES / "mkosi/mkosi.conf")
+    return {
+        *parser["Content"]["Packages"].split(),
+        *oracle.listed(IMAGES / f"packages/centos-{release}"),
+    }
+
+
+def relations_of_ours(release: int, kind: str) -> set[str]:
+    """What our package requires or recommends; the spec file is asked, not read."""
+    argv = ["rpm", "--query", f"--{kind}", "--specfile", str(IMAGES / "rpm/cc_kvmhost.spec")]
+    for macro in (
+        f"rhel {release}",
+        "upstream_version 1",
+        "changelog_date Thu Jan 01 1970",
+    ):
+        argv += ["--define", macro]
+    out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    names = {line.split()[0] for line in out.splitlines()}
+    return {name for name in names if not name.startswith(("/", "rpmlib(", "python(abi)"))}
+
+
+class TestTables:
+    @pytest.mark.parametrize("release", [8, *EL])
+    def test_packages(self, release: int) -> None:
+        """Each row says what is known and who says it."""
+        for row in oracle.packages(release).values():
+            unknown = row.version == oracle.UNKNOWN
+            assert unknown or re.fullmatch(r"(\d+:)?[^-\s]+-[^-\s]+", row.version), row
+            assert row.repository.rstrip("?") in (
+                "BaseOS",
+                "AppStream",
+                "CRB",
+                "EPEL",
+                "extras",
+                "",
+            )
+            assert len(row.source) > 10, row
+
+    @pytest.mark.parametrize("release", EL)
+    def test_requirements(self, release: int) -> None:
+        for kind in ("requires", "recommends"):
+            for name, names in oracle.relations(release, kind).items():
+                assert_known(release, {name, *names}, f"el-requires.tsv, {name},")
+
+
+class TestNames:
+    @pytest.mark.parametrize("release", EL)
+    def test_lists(self, release: int) -> None:
+        for path in sorted(IMAGES.glob(f"packages/centos-{release}*")):
+            assert_known(release, oracle.listed(path), path.name)
+
+    @pytest.mark.parametrize("release", EL)
+    def test_mkosi(self, release: int) -> None:
+        assert_known(release, mkosi_packages(release), "the mkosi recipe")
+
+    @pytest.mark.parametrize("release", [8, *EL])
+    def test_rpm(self, release: int) -> None:
+        for kind in ("requires", "recommends"):
+            assert_known(release, relations_of_ours(release, kind), f"the spec ({kind})")
+
+    @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+    def test_docs(self, path: Path) -> None:
+        quoted = " ".join(re.findall(r"`([^`\n]+)`", path.read_text()))
+        for name in PACKAGE.findall(quoted):
+            assert any(name in oracle.packages(release) for release in (8, *EL)), name
+
+    @pytest.mark.parametrize("name", ["build", "provision", "verify-centos"])
+    def test_messages(self, name: str) -> None:
+        for found in PACKAGE.findall((IMAGES / name).read_text()):
+            everywhere = all(found in oracle.packages(release) for release in EL)
+            assert everywhere or found == "qemu-utils", found  # Debian's
