@@ -30,10 +30,10 @@ def mkosi_packages(release: int) -> set[str]:
     """What mkosi installs: its own configuration's, and the list that mkosi.configure adds."""
     parser = configparser.ConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read(IMAGES / "mkosi/mkosi.conf")
+    parser.read(IMAGES / "mkosi/mkosi.conf.d/el.conf")
     return {
         *parser["Content"]["Packages"].split(),
-        *oracle.listed(IMAGES / f"packages/centos-{release}"),
+        *oracle.listed(IMAGES / f"packages/el-{release}"),
     }
 
 
@@ -78,7 +78,7 @@ class TestTables:
 class TestNames:
     @pytest.mark.parametrize("release", EL)
     def test_lists(self, release: int) -> None:
-        for path in sorted(IMAGES.glob(f"packages/centos-{release}*")):
+        for path in sorted(IMAGES.glob(f"packages/el-{release}*")):
             assert_known(release, oracle.listed(path), path.name)
 
     @pytest.mark.parametrize("release", EL)
@@ -101,3 +101,21 @@ class TestNames:
         for found in PACKAGE.findall((IMAGES / name).read_text()):
             everywhere = all(found in oracle.packages(release) for release in EL)
             assert everywhere or found == "qemu-utils", found  # Debian's
+
+
+class TestMkosi:
+    @pytest.mark.parametrize("release", EL)
+    def test_boots(self, release: int) -> None:
+        """Bootable=yes takes systemd-boot from the image's own /usr/lib/systemd/boot/efi, and a kernel."""
+        missing = {"systemd-boot-unsigned", "kernel-core"} - oracle.closure(
+            release, mkosi_packages(release)
+        )
+        assert not missing, f"a disk image of EL {release} lacks {' '.join(sorted(missing))}"
+
+    @pytest.mark.parametrize("release", EL)
+    def test_grows(self, release: int) -> None:
+        """The root is as large as its content; cloud-init grows it with growpart, which it does not require."""
+        missing = {"cloud-utils-growpart", "xfsprogs"} - oracle.closure(
+            release, mkosi_packages(release)
+        )
+        assert not missing, f"the root of EL {release} can't grow without {' '.join(missing)}"

@@ -130,7 +130,7 @@ class TestEl:
         installed = system.run(
             "rpm", "--query", "--all", "--queryformat", r"%{NAME}\n"
         ).stdout.split()
-        assert {*oracle.listed(LISTS / f"centos-{release.number}"), "cc_kvmhost"} <= set(installed)
+        assert {*oracle.listed(LISTS / f"el-{release.number}"), "cc_kvmhost"} <= set(installed)
         system.run("kvmhost", "register", "--check")
         assert_sealed(system.root)
         assert not system.path("/var/cache/dnf").exists()
@@ -185,7 +185,9 @@ class TestEl:
 
     def test_another_release(self, system: el.System) -> None:
         system.path("/usr/lib/os-release").write_text("ID=fedora\nVERSION_ID=41\n")
-        self.assert_stopped(system, "this is fedora-41", "centos-10 centos-9 debian-12 debian-13")
+        self.assert_stopped(
+            system, "this is fedora (fedora 41)", "centos almalinux rocky rhel", "el-10 el-9"
+        )
 
     def test_no_package_of_ours(self, system: el.System, release: el.Release) -> None:
         payload(system.root)
