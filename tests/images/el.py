@@ -232,7 +232,7 @@ def our_package(output: Path, release: Release, version: str | None = None) -> P
     if version:
         tree = output / f"source-{version}"
         tree.mkdir()
-        for part in ("cc_kvmhost", "schemas", "share", "images"):
+        for part in ("cc_kvmhost", "docs", "examples", "schemas", "share", "images"):
             shutil.copytree(CHECKOUT / part, tree / part, symlinks=True)
         for part in ("LICENSE", "README.md"):
             shutil.copy(CHECKOUT / part, tree)
