@@ -17,7 +17,7 @@ IMAGES = el.CHECKOUT / "images"
 DOCS = [el.CHECKOUT / "README.md", *sorted((el.CHECKOUT / "docs").glob("*.md"))]
 # How a package's name begins, where text names one.
 PACKAGE = re.compile(
-    r"\b(?:libvirt|python3|qemu|guestfs|epel|edk2|swtpm|nmap|selinux|systemd-boot|cloud-utils)-[a-z0-9-]*[a-z0-9]\b"
+    r"(?<![-\w])(?:libvirt|python3|qemu|guestfs|epel|edk2|swtpm|nmap|selinux|systemd-boot|cloud-utils)-[a-z0-9-]*[a-z0-9]\b"
 )
 
 
@@ -101,6 +101,15 @@ class TestNames:
         for found in PACKAGE.findall((IMAGES / name).read_text()):
             everywhere = all(found in oracle.packages(release) for release in EL)
             assert everywhere or found == "qemu-utils", found  # Debian's
+
+
+@pytest.mark.parametrize("release", EL)
+def test_nothing_that_is_recommended_is_missing(release: int) -> None:
+    """Weak dependencies are not installed: each is a decision, and stands in the list."""
+    installed = oracle.closure(release, oracle.listed(IMAGES / f"packages/el-{release}"))
+    recommends = oracle.relations(release, "recommends")
+    missing = {name for each in installed for name in recommends.get(each, [])} - installed
+    assert not missing
 
 
 class TestMkosi:
