@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hosts"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "images"))
 
 import el  # noqa: E402  (found beside this file, and finds the roots through the line above)
 
