@@ -31,7 +31,7 @@ LIBVIRT: dict[str, str | tuple[str, ...]] = {
     "libvirt-daemon-driver-nodedev": "virtnodedevd",
     "libvirt-daemon-driver-nwfilter": "virtnwfilterd",
     "libvirt-daemon-driver-interface": "virtinterfaced",
-    "libvirt-daemon-driver-secret": "virtsecretd",
+    "libvirt-daemon-driver-secret": ("virtsecretd", "virt-secret-init"),
 }
 # The rules that EL9's release package ships, as far as they concern a KVM host; EL10's were not seen.
 PRESETS = {
@@ -144,7 +144,9 @@ def place(package: oracle.Package) -> str:
 def content(name: str, release: el.Release) -> Stub:
     """A package's files and what its installation does; most have neither."""
     if name in LIBVIRT:
-        units = debian(f"{UNITS}/", LIBVIRT[name])
+        units = dict(debian(f"{UNITS}/", LIBVIRT[name]))
+        if release.number < 10:  # of libvirt 12
+            units.pop(f"{UNITS}/virt-secret-init-encryption.service", None)
         names = " ".join(path.rpartition("/")[2] for path in units)
         return Stub(name, files=units, scripts=PRESET_NEW.format(units=names))
     if name == "cloud-init":
@@ -182,7 +184,7 @@ def release_package(distribution: str, number: int) -> Stub:
 
 
 def debian(directory: str, beginning: str | tuple[str, ...]) -> Mapping[str, bytes]:
-    """The files below a directory of the root with libvirt 11.3 whose names begin so."""
+    """The files below a directory of the EL 10 stand-in's root whose names begin so."""
     root = roots.root("el10")
     return {
         f"/{path.relative_to(root)}": path.read_bytes()

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import http.server
 import json
+import os
 import platform
 import re
 import shutil
@@ -34,8 +35,8 @@ TOOLS = (
     # for disk images, and Debian's
     "apt,debian-archive-keyring,ca-certificates,systemd-boot,systemd-boot-tools,systemd-repart,systemd-ukify,"
     "dosfstools,mtools,e2fsprogs,kmod,tar,"
-    # for labels
-    "policycoreutils,selinux-utils"
+    # for labels; the policy, Debian's, stands in for EL's targeted one
+    "policycoreutils,selinux-utils,selinux-policy-default"
 )
 # What mkosi installs of itself; userland comes as a skeleton tree, from a real Debian.
 ITS_OWN = ("basesystem", "filesystem")
@@ -91,6 +92,18 @@ def repository(directory: Path, packages: list[Path]) -> None:
     subprocess.run(["createrepo_c", "--quiet", str(directory)], check=True)
 
 
+def policy() -> Stub:
+    """selinux-policy-targeted, newer than the repositories', with Debian's policy in it."""
+    installed = tools() / "etc/selinux/default"
+    files: dict[str, str | bytes] = {
+        "/etc/selinux/config": "SELINUX=enforcing\nSELINUXTYPE=targeted\n"
+    }
+    for path in installed.rglob("*"):
+        if path.is_file():
+            files[f"/etc/selinux/targeted/{path.relative_to(installed)}"] = path.read_bytes()
+    return Stub("selinux-policy-targeted", "999-1", files)
+
+
 class Build:
     """mkosi for one release, with its mirror."""
 
@@ -103,7 +116,8 @@ class Build:
         packages = work / "packages"
         packages.mkdir()
         offered = repositories.build(packages, release)
-        offered["baseos"] += stubs.build(packages / "own", [Stub(name) for name in ITS_OWN])
+        own = [*map(Stub, ITS_OWN), policy()]
+        offered["baseos"] += stubs.build(packages / "own", own)
         stream, arch = f"{release.number}-stream", platform.machine()
         places = {
             "baseos": f"centos/{stream}/BaseOS/{arch}/os",
@@ -221,6 +235,32 @@ class TestBuilt:
         """In what comes out: mkosi presets all units after everything else, and EL's last rule disables them."""
         enabled = {path.name for path in image.glob("etc/systemd/system/*.wants/*")}
         assert set(el.CLOUD_INIT_UNITS) <= enabled
+
+    def test_labels(self, build: Build, image: Path) -> None:
+        """What provision writes has the label that the policy gives its path, and no relabel is left to the first boot."""
+        written = [
+            "/etc/cloud/cloud.cfg.d/zz_kvmhost.cfg",
+            "/etc/machine-id",
+            "/usr/bin/kvmhost",
+            f"{build.release.sitelib}/cc_kvmhost/cli.py",
+            "/usr/lib/systemd/system-preset/80-kvmhost-image.preset",
+            "/usr/share/kvmhost-image/packages",
+        ]
+        contexts = "/etc/selinux/default/contexts/files/file_contexts"
+        with nspawn.overlay([tools()], nspawn.cache() / "mkosi" / "tools-labels") as root:
+            done = chroot(root, ["matchpathcon", "-n", "-f", contexts, *written], {})
+        assert done.returncode == 0, done.stdout
+        for path, expected in zip(written, done.stdout.split(), strict=True):
+            label = os.getxattr(image / path.lstrip("/"), "security.selinux", follow_symlinks=False)
+            assert label.decode().rstrip("\0") == expected, path
+        assert not (image / ".autorelabel").exists()
+
+
+def test_labels_left_to_the_first_boot(build: Build) -> None:
+    """Where nobody sets them in the image."""
+    done = build.run("--selinux-relabel=no")
+    assert done.returncode == 0, done.stdout
+    assert (build.image / ".autorelabel").exists()
 
 
 def test_cloud_init_is_disabled_after_provision(build: Build) -> None:

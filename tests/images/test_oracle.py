@@ -11,6 +11,8 @@ import pytest
 
 import el
 import oracle
+from cc_kvmhost.errors import KvmhostError
+from cc_kvmhost.virt import mode, units
 
 EL = (9, 10)
 IMAGES = el.CHECKOUT / "images"
@@ -89,6 +91,18 @@ class TestNames:
     def test_rpm(self, release: int) -> None:
         for kind in ("requires", "recommends"):
             assert_known(release, relations_of_ours(release, kind), f"the spec ({kind})")
+
+    @pytest.mark.parametrize("release", EL)
+    def test_errors(self, release: int) -> None:
+        """What the error for units that are missing says to install."""
+        system = mode.System("rhel", version_id=str(release))
+        for wanted in units.MODES:
+            drivers = ("qemu", "network", "storage", "nodedev", "secret")
+            with pytest.raises(KvmhostError) as error:
+                mode.choose(wanted, system, drivers, (), ())
+            names = str(error.value).partition("; install ")[2].partition(" (")[0].split()
+            assert names
+            assert_known(release, set(names), f"the error for {wanted} mode")
 
     @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
     def test_docs(self, path: Path) -> None:
