@@ -1,4 +1,4 @@
-"""A Debian image like the ones clouds start from, with everything a KVM host needs but our module."""
+"""A Debian image like the ones clouds start from (it boots by BIOS), with everything a KVM host needs but our module."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import hashlib
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
 
 import nspawn
 import roots
 from nspawn import HarnessError
 
-KERNEL = "linux-image-cloud-amd64 initramfs-tools e2fsprogs python3-pip python3-lxml python3-psutil"
+KERNEL = (
+    "linux-image-cloud-amd64 initramfs-tools e2fsprogs grub-pc-bin grub-common "
+    "python3-pip python3-lxml python3-psutil"
+)
+MIB = 1 << 20
+SIZE = 4096 * MIB
 OS_RELEASE = 'ID=debian\nVERSION_ID="13"\nPRETTY_NAME="Debian GNU/Linux 13"\n'
 INSTALL = f"""set -e
 export DEBIAN_FRONTEND=noninteractive
 apt-get --quiet update
 apt-get --quiet --yes --no-install-recommends install {KERNEL}
+# GRUB's image has all it needs in it: its modules and, as its first words, what to boot.
+cat > /tmp/words <<EOF
+set root=(hd0,msdos1)
+linux $(echo /boot/vmlinuz-*) root=/dev/vda1 rw console=ttyS0
+initrd $(echo /boot/initrd.img-*)
+boot
+EOF
+grub-mkimage --format i386-pc --output /boot/core.img --config /tmp/words --prefix '(hd0,msdos1)/boot' \\
+    biosdisk part_msdos ext2 linux
+rm /tmp/words
 apt-get clean
 rm -rf /var/lib/apt/lists/*
 """
 
 
-class CloudImage(NamedTuple):
-    """A disk without boot loader, and what boots it."""
-
-    disk: Path
-    kernel: Path
-    initrd: Path
-
-
-def cloud_image() -> CloudImage:
+def cloud_image() -> Path:
     """The image (qcow2), built once, some two minutes; never written to."""
     root = roots.root("el10")
     key = hashlib.sha256(
@@ -45,14 +51,14 @@ def cloud_image() -> CloudImage:
             building.mkdir(parents=True)
             _build(root, building)
             building.rename(directory)
-    return CloudImage(directory / "disk.qcow2", directory / "vmlinuz", directory / "initrd.img")
+    return directory / "disk.qcow2"
 
 
 def _build(base: Path, directory: Path) -> None:
     work = nspawn.cache() / "cloud-images" / "root"
     with nspawn.overlay([base], work) as root:
         (root / "usr/lib/os-release").write_text(OS_RELEASE)
-        (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
+        (root / "etc/fstab").write_text("/dev/vda1 / ext4 defaults 0 1\n")
         done = nspawn.run(
             "kvmhost-cloud-image",
             root,
@@ -65,15 +71,28 @@ def _build(base: Path, directory: Path) -> None:
         )
         if done.returncode:
             raise HarnessError(f"no cloud image:\n{done.stdout[-3000:]}")
-        for name in ("vmlinuz", "initrd.img"):
-            shutil.copy(next((root / "boot").glob(f"{name}-*")), directory / name)
         disk = directory / "disk.raw"
-        subprocess.run(["truncate", "--size=4G", disk], check=True)
-        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk], check=True)
+        partition(disk, root)
     subprocess.run(
         ["qemu-img", "convert", "-O", "qcow2", disk, directory / "disk.qcow2"], check=True
     )
     disk.unlink()
+
+
+def partition(disk: Path, root: Path) -> None:
+    """An MBR with GRUB, and a partition with the root; no device is needed for any of it."""
+    subprocess.run(["truncate", f"--size={SIZE}", disk], check=True)
+    table = f"label: dos\nstart={MIB // 512}, type=83, bootable\n"
+    subprocess.run(["sfdisk", "--quiet", disk], input=table, text=True, check=True)
+    blocks = f"{(SIZE - MIB) // 1024}k"
+    argv: list[str | Path] = ["mke2fs", "-q", "-t", "ext4", "-E", f"offset={MIB}"]
+    argv += ["-d", root, disk, blocks]
+    subprocess.run(argv, check=True)
+    with disk.open("r+b") as stream:
+        # GRUB's first sector, but for the table, finds the rest in the sectors after it.
+        stream.write((root / "usr/lib/grub/i386-pc/boot.img").read_bytes()[:440])
+        stream.seek(512)
+        stream.write((root / "boot/core.img").read_bytes())
 
 
 if __name__ == "__main__":

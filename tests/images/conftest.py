@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hosts"))
+for directory in ("", "images"):
+    sys.path.insert(0, str(Path(__file__).parents[2] / directory))
 
 import el  # noqa: E402  (found beside this file, and finds the roots through the line above)
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import secrets
 import shutil
 import subprocess
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import nspawn
 import roots
+import stubs
 from nspawn import HarnessError
+from stubs import Stub
 
 CHECKOUT = Path(__file__).parents[2]
 # Everything with content is Debian's; the packages that rpm and dnf deal with are stubs.
 PACKAGES = "rpm,dnf,systemd,python3-jsonschema,python3-yaml,python3-distro,python3-pystemd"
 WITH_PLUGINS = ("bookworm", "trixie")  # bullseye has no dnf-plugins-core
 CLOUD_CFG = "/etc/cloud/cloud.cfg"
+CLOUD_INIT_UNITS = (
+    "cloud-config.service",
+    "cloud-final.service",
+    "cloud-init.service",
+    "cloud-init-local.service",
+)
 
 
 @dataclass(frozen=True)
@@ -169,63 +175,14 @@ def stub(
     version: str,
     files: Mapping[str, str | bytes] = {},
     config: Sequence[str] = (),
-    header: str = "",
+    tags: Sequence[str] = (),
     scripts: str = "",
 ) -> Path:
-    """Build a noarch package of ``files`` (path to content; those in ``config`` as rpm's config files)."""
-    tree = output / f"{name}-{version}.tree"
-    for path, content in files.items():
-        place = tree / path.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content if isinstance(content, bytes) else content.encode())
-        place.chmod(0o755 if "bin/" in path or "libexec/" in path else 0o644)
-    tree.mkdir(exist_ok=True)
-    listed = "\n".join(f"{'%config(noreplace) ' if path in config else ''}{path}" for path in files)
-    spec = output / f"{name}-{version}.spec"
-    spec.write_text(
-        textwrap.dedent(
-            f"""\
-            Name: {name}
-            Version: {version}
-            Release: 1
-            Summary: Stands in for {name}
-            License: Apache-2.0
-            BuildArch: noarch
-            AutoReqProv: no
-            {{header}}
-            %global __os_install_post %{{{{nil}}}}
-            %description
-            Stands in for {name}.
-            %install
-            mkdir -p %{{{{buildroot}}}}
-            cp -a {tree}/. %{{{{buildroot}}}}/
-            %files
-            {{listed}}
-            {{scripts}}
-            """
-        ).format(header=header, listed=listed, scripts=scripts)
-    )
-    top = output / "rpmbuild"
-    build = ["rpmbuild", "-bb", "--define", f"_topdir {top}", "--define", f"_rpmdir {output}"]
-    done = subprocess.run(
-        [
-            *build,
-            "--define",
-            "_rpmfilename %{NAME}-%{VERSION}.rpm",
-            "--define",
-            "_binary_payload w1.gzdio",
-            str(spec),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LC_ALL": "C"},
-    )
-    if done.returncode:
-        raise HarnessError(f"no stub of {name}:\n{done.stdout}{done.stderr}")
-    return output / f"{name}-{version}.rpm"
+    """Build one noarch package of ``files`` (path to content; those in ``config`` as rpm's config files)."""
+    return stubs.build(output, [Stub(name, version, files, config, tags, scripts)])[0]
 
 
-def cloud_init(output: Path, release: Release, version: str, schema: bytes, cloud_cfg: str) -> Path:
+def cloud_init(release: Release, version: str, schema: bytes, cloud_cfg: str) -> Stub:
     """A cloud-init package as EL lays it out, with this schema and this cloud.cfg."""
     files: dict[str, str | bytes] = {
         release.schema: schema,
@@ -233,33 +190,34 @@ def cloud_init(output: Path, release: Release, version: str, schema: bytes, clou
         CLOUD_CFG: cloud_cfg,
         "/etc/cloud/cloud.cfg.d/README": "",
         "/usr/bin/cloud-init": f"#!{release.interpreter} -s\n",
-        "/usr/lib/systemd/system/cloud-final.service": "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n",
     }
-    enabled = "%post\nsystemctl --root=/ --quiet enable cloud-final.service"
-    return stub(
-        output,
-        "cloud-init",
-        version,
-        files,
-        config=[CLOUD_CFG],
-        header="Requires: systemd",
-        scripts=enabled,
+    for unit in CLOUD_INIT_UNITS:
+        files[f"/usr/lib/systemd/system/{unit}"] = (
+            "[Service]\nExecStart=true\n[Install]\nWantedBy=cloud-init.target\n"
+        )
+    # EL's package enables them itself: no preset says anything about them.
+    scripts = (
+        f"%post\n[ $1 -gt 1 ] || systemctl --root=/ --quiet enable {' '.join(CLOUD_INIT_UNITS)}"
     )
+    return Stub("cloud-init", version, files, [CLOUD_CFG], ["Requires: systemd"], scripts)
+
+
+def python(release: Release) -> Stub:
+    """Python of the release: Debian's own interpreter, which also finds what is installed for the release's."""
+    files = {"/usr/lib/python3/dist-packages/el.pth": f"{release.sitelib}\n"}
+    if release.interpreter != "/usr/bin/python3":
+        files[release.interpreter] = '#!/bin/sh\nexec /usr/bin/python3 "$@"\n'
+    tags = [
+        f"Provides: {what}"
+        for what in (f"python(abi) = {release.python}", "/usr/bin/python3", "/bin/sh")
+    ]
+    return Stub("python3", release.python, files, tags=tags)
 
 
 def requirements(output: Path, release: Release) -> list[Path]:
     """What our package requires besides cloud-init, without content: Debian's Python modules do the work."""
-    path = f"{release.sitelib}\n"
-    python = {"/usr/lib/python3/dist-packages/el.pth": path}
-    if release.interpreter != "/usr/bin/python3":
-        python[release.interpreter] = '#!/bin/sh\nexec /usr/bin/python3 "$@"\n'
-    provides = (
-        f"Provides: python(abi) = {release.python}\nProvides: /usr/bin/python3\nProvides: /bin/sh"
-    )
     names = ("python3-distro", "python3-jsonschema", "python3-pystemd", "python3-pyyaml", "systemd")
-    return [stub(output, "python3", release.python, python, header=provides)] + [
-        stub(output, name, "1") for name in names
-    ]
+    return stubs.build(output / "requirements", [python(release), *map(Stub, names)])
 
 
 def real_cloud_init() -> tuple[bytes, str]:
@@ -275,7 +233,7 @@ def our_package(output: Path, release: Release, version: str | None = None) -> P
     if version:
         tree = output / f"source-{version}"
         tree.mkdir()
-        for part in ("cc_kvmhost", "schemas", "share", "images"):
+        for part in ("cc_kvmhost", "docs", "examples", "schemas", "share", "images"):
             shutil.copytree(CHECKOUT / part, tree / part, symlinks=True)
         for part in ("LICENSE", "README.md"):
             shutil.copy(CHECKOUT / part, tree)
@@ -292,46 +250,3 @@ def our_package(output: Path, release: Release, version: str | None = None) -> P
     if done.returncode:
         raise HarnessError(done.stderr)
     return Path(done.stdout.strip())
-
-
-def listed(number: int) -> list[str]:
-    """The packages that images/packages lists for CentOS Stream."""
-    lines = (CHECKOUT / f"images/packages/centos-{number}").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def kvm_host(output: Path, release: Release) -> dict[str, list[Path]]:
-    """Every package of the list as a stub, by the repository it is in; libvirt's and tuned's units are real ones."""
-    debian = roots.root("el10")
-    units = "usr/lib/systemd/system"
-    libvirt = [*(debian / units).glob("virt*"), *(debian / units).glob("libvirtd*")]
-    tuned = [
-        debian / units / "tuned.service",
-        *(debian / "usr/lib/tuned").rglob("virtual-host/*.conf"),
-    ]
-    content: dict[str, Mapping[str, str | bytes]] = {
-        "libvirt-daemon-kvm": {
-            f"/{path.relative_to(debian)}": path.read_bytes() for path in libvirt if path.is_file()
-        },
-        "tuned": {f"/{path.relative_to(debian)}": path.read_bytes() for path in tuned},
-        "epel-release": {"/etc/yum.repos.d/epel.repo": repo_file("epel")},
-    }
-    own = {package.stem.rsplit("-", 1)[0]: package for package in requirements(output, release)}
-    own["cloud-init"] = cloud_init(output, release, "24.4", *real_cloud_init())
-    releasever = f"Provides: system-release = {release.number}\nProvides: system-release(releasever) = {release.number}"
-    os_release = f'ID="centos"\nVERSION_ID="{release.number}"\nID_LIKE="rhel fedora"\nPRETTY_NAME="CentOS Stream"\n'
-    own["centos-stream-release"] = stub(
-        output,
-        "centos-stream-release",
-        str(release.number),
-        {"/usr/lib/os-release": os_release},
-        header=releasever,
-    )
-    plugins = "Provides: dnf-command(config-manager)"
-    own["dnf-plugins-core"] = stub(output, "dnf-plugins-core", "1", header=plugins)
-    for name in listed(release.number):
-        if name not in own:
-            own[name] = stub(output, name, "1", content.get(name, {}))
-    epel = own.pop("python3-pystemd")
-    extras = own.pop("epel-release")
-    return {"baseos": list(own.values()), "extras-common": [extras], "crb": [], "epel": [epel]}

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -26,22 +27,54 @@ VERIFY_CENTOS = el.CHECKOUT / "images/verify-centos"
 GUESTFS = {"LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
 
 
-def build(*arguments: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    argv = [BUILD, "--release", "9", *arguments]
-    environment = {**os.environ, **GUESTFS}
+def build(
+    *arguments: str | Path, timeout: float = 600, tools: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    argv = [BUILD, *arguments]
+    path = f"{tools}:{os.environ['PATH']}" if tools else os.environ["PATH"]
+    environment = {**os.environ, **GUESTFS, "PATH": path}
     return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, env=environment)
+
+
+OS_RELEASE = 'ID="centos"\nVERSION_ID="9"\nPRETTY_NAME="CentOS Stream 9"\n'
+
+
+def disk(path: Path, os_release: str = OS_RELEASE) -> Path:
+    """A disk with its checksum beside it, in CentOS' form; of its system there is the name alone."""
+    root = path.with_name(f"{path.name}.root")
+    for directory in ("etc", "bin", "usr"):
+        (root / directory).mkdir(parents=True)
+    (root / "etc/os-release").write_text(os_release)
+    (root / "etc/fstab").write_text("")  # what libguestfs tells a root by
+    raw = path.with_suffix(".raw")
+    subprocess.run(["truncate", "--size=8M", raw], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, raw], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, path], check=True)
+    shutil.rmtree(root)
+    raw.unlink()
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    beside(path).write_text(f"# {path.name}: 1 bytes\nSHA256 ({path.name}) = {checksum}\n")
+    return path
+
+
+def beside(path: Path) -> Path:
+    """The file with a disk's checksum."""
+    return path.with_name(f"{path.name}.SHA256SUM")
+
+
+def reading(directory: Path, os_release: str) -> Path:
+    """A directory with a virt-cat that has the answer: starting an appliance takes ten seconds."""
+    tools = directory / "tools"
+    tools.mkdir()
+    (directory / "os-release").write_text(os_release)
+    (tools / "virt-cat").write_text(f"#!/bin/sh\ncat {directory}/os-release\n")
+    (tools / "virt-cat").chmod(0o755)
+    return tools
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A disk with its checksum beside it, in CentOS' form; nothing is on it."""
-    path = tmp_path / "base.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
-    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_name("base.qcow2.SHA256SUM").write_text(
-        f"# base.qcow2: 1 bytes\nSHA256 (base.qcow2) = {checksum}\n"
-    )
-    return path
+    return disk(tmp_path / "base.qcow2")
 
 
 @pytest.fixture
@@ -76,17 +109,6 @@ class TestRefused:
         )
         assert_refused(done, output, "published is 0000")
 
-    def test_no_checksum(self, base: Path, package: Path, output: Path) -> None:
-        base.with_name("base.qcow2.SHA256SUM").unlink()
-        done = build("--base", base, "--package", package, "--output", output)
-        assert_refused(done, output, "no checksum is published for base.qcow2", "--checksum SHA256")
-
-    def test_checksum_of_another_file(self, base: Path, package: Path, output: Path) -> None:
-        listed = base.with_name("base.qcow2.SHA256SUM")
-        listed.write_text(listed.read_text().replace("(base.qcow2)", "(other.qcow2)"))
-        done = build("--base", base, "--package", package, "--output", output)
-        assert_refused(done, output, "no checksum is published for base.qcow2")
-
     def test_no_base(self, tmp_path: Path, package: Path, output: Path) -> None:
         done = build("--base", tmp_path / "none.qcow2", "--package", package, "--output", output)
         assert_refused(done, output, "none.qcow2: no such file")
@@ -109,8 +131,6 @@ class TestRefused:
         argv: list[str | Path] = [
             "/usr/bin/python3",
             BUILD,
-            "--release",
-            "9",
             "--base",
             base,
             "--output",
@@ -132,7 +152,7 @@ class TestRefused:
         small = tmp_path / "small"
         small.mkdir()
         mount = f"mount -t tmpfs -o size=32M none {small}"
-        argv = f"{BUILD} --release 9 --base {base} --package {package} --output {small}/image.qcow2"
+        argv = f"{BUILD} --base {base} --package {package} --output {small}/image.qcow2"
         script = f"{mount} && {argv}; status=$?; ls -A {small} >&2; exit $status"
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True
@@ -142,7 +162,7 @@ class TestRefused:
 
 
 def test_dry_run_prints_every_step_and_does_none(output: Path) -> None:
-    done = build("--dry-run", "--output", output, "--cache", output.parent)
+    done = build("--release", "9", "--dry-run", "--output", output, "--cache", output.parent)
     assert done.returncode == 0, done.stderr
     for word in (
         "build-rpm",
@@ -176,12 +196,14 @@ def served(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 class TestDownload:
-    """The base is fetched once, and again only when another one is published; here it can't be provisioned."""
+    """The base is fetched once, and again only when another one is published; here nothing fits what is in it."""
 
     def attempt(
         self, url: str, tmp_path: Path, package: Path, output: Path
     ) -> subprocess.CompletedProcess[str]:
-        cache = tmp_path / "cache"
+        cache, tools = tmp_path / "cache", tmp_path / "tools"
+        if not tools.exists():
+            reading(tmp_path, "ID=other\n")
         return build(
             "--base",
             url,
@@ -192,6 +214,7 @@ class TestDownload:
             "--output",
             output,
             "--no-network",
+            tools=tools,
         )
 
     def test_cached(
@@ -200,8 +223,7 @@ class TestDownload:
         address, asked = served
         for _ in range(2):
             done = self.attempt(f"{address}/base.qcow2", tmp_path, package, output)
-            # Nothing is on this disk: virt-customize refuses, and nothing is left.
-            assert_refused(done, output, "exit status 1 from virt-customize")
+            assert_refused(done, output, "no list for it")
         assert asked.count("/base.qcow2") == 1
         assert [path.name for path in (tmp_path / "cache").iterdir()] == ["base.qcow2"]
 
@@ -225,7 +247,7 @@ class TestDownload:
         cache = tmp_path / "cache"
         cache.mkdir()
         size = base.stat().st_size // 2
-        argv: list[str | Path] = [BUILD, "--release", "9", "--base", f"{served[0]}/base.qcow2"]
+        argv: list[str | Path] = [BUILD, "--base", f"{served[0]}/base.qcow2"]
         argv += ["--cache", cache, "--package", package, "--output", output]
         script = f"mount -t tmpfs -o size={size} none {cache} && {shlex.join(map(str, argv))}"
         script += f"; status=$?; ls -A {cache}; exit $status"
@@ -239,11 +261,156 @@ class TestDownload:
         self, served: tuple[str, list[str]], package: Path, output: Path, tmp_path: Path
     ) -> None:
         done = self.attempt(f"{served[0]}/none.qcow2", tmp_path, package, output)
-        assert_refused(done, output, "no checksum is published for none.qcow2")
+        assert_refused(done, output, "none.qcow2.SHA256SUM: not there", "CHECKSUM: not there")
 
     def test_unreachable(self, package: Path, output: Path, tmp_path: Path) -> None:
         done = self.attempt("http://127.0.0.1:9/base.qcow2", tmp_path, package, output)
         assert_refused(done, output, "Connection refused", "is this machine connected?")
+
+
+class TestChecksum:
+    """Which of the published forms are read, and why one is not trusted. The disk itself is looked at later."""
+
+    NAME = "base.qcow2"
+    GOOD = hashlib.sha256(b"disk").hexdigest()
+
+    @pytest.mark.parametrize(
+        ("file", "text"),
+        [
+            ("base.qcow2.SHA256SUM", "SHA256 ({name}) = {good}\n"),
+            ("CHECKSUM", "# {name}: 4 bytes\nSHA256 ({name}) = {good}\nSHA256 (other) = {bad}\n"),
+            ("CHECKSUM", "{good}  {name}\n{bad}  other\n"),
+            ("CHECKSUM", "{good} *./{name}\n"),
+            ("CHECKSUM", "-----BEGIN PGP SIGNED MESSAGE-----\n\nSHA256 ({name}) = {good}\r\n"),
+        ],
+    )
+    def test_read(self, tmp_path: Path, package: Path, output: Path, file: str, text: str) -> None:
+        (tmp_path / self.NAME).write_bytes(b"disk")
+        (tmp_path / file).write_text(self.filled(text))
+        done = self.build(tmp_path, package, output)
+        assert_refused(done, output, "exit status 1 from virt-cat")  # past the checksum
+
+    @pytest.mark.parametrize(
+        ("files", "words"),
+        [
+            ({}, "CHECKSUM: not there"),
+            ({"CHECKSUM": ""}, "CHECKSUM: empty"),
+            ({"CHECKSUM": "\n"}, "CHECKSUM: empty"),
+            ({"CHECKSUM": "SHA256 (other) = {good}\n"}, "CHECKSUM: no SHA-256 of base.qcow2"),
+            ({"CHECKSUM": "SHA512 ({name}) = {good}\n"}, "CHECKSUM: no SHA-256 of base.qcow2"),
+            (
+                {"CHECKSUM": "SHA256 ({name}) = {good}\nSHA256 ({name}) = {bad}\n"},
+                "CHECKSUM: 2 different ones of base.qcow2",
+            ),
+            ({"base.qcow2.SHA256SUM": ""}, "base.qcow2.SHA256SUM: empty"),
+        ],
+    )
+    def test_not_trusted(
+        self, tmp_path: Path, package: Path, output: Path, files: dict[str, str], words: str
+    ) -> None:
+        (tmp_path / self.NAME).write_bytes(b"disk")
+        for file, text in files.items():
+            (tmp_path / file).write_text(self.filled(text))
+        done = self.build(tmp_path, package, output)
+        assert_refused(done, output, "no checksum is published", words, "--checksum SHA256")
+
+    def test_plain_http(self, package: Path, output: Path) -> None:
+        """Nothing is asked of that host."""
+        url = "http://mirror.example/base.qcow2"
+        done = build("--base", url, "--package", package, "--output", output)
+        assert_refused(done, output, "anybody on the way can replace", "https", "--checksum SHA256")
+
+    def filled(self, text: str) -> str:
+        return text.format(name=self.NAME, good=self.GOOD, bad="0" * 64)
+
+    def build(
+        self, tmp_path: Path, package: Path, output: Path
+    ) -> subprocess.CompletedProcess[str]:
+        return build("--base", tmp_path / self.NAME, "--package", package, "--output", output)
+
+
+class TestSystem:
+    """A base is looked at before anything is built: --dry-run does that, too."""
+
+    RHEL = 'ID="rhel"\nVERSION_ID="9.6"\nPRETTY_NAME="Red Hat Enterprise Linux 9.6"\n'
+
+    def test_refused(self, tmp_path: Path, output: Path) -> None:
+        text = 'ID="ol"\nVERSION_ID="9.6"\nPRETTY_NAME="Oracle Linux Server 9.6"\n'
+        base = disk(tmp_path / "ol-9.6.qcow2", text)
+        done = build("--base", base, "--dry-run", "--output", output)
+        words = ("is Oracle Linux Server 9.6 (ol 9)", "no list for it", "el-10, el-9")
+        assert_refused(done, output, *words)
+
+    @pytest.mark.parametrize(
+        ("os_release", "arguments", "words"),
+        [
+            ('ID="rhel"\nVERSION_ID="11.0"\n', [], ["is rhel 11 (rhel 11)", "no list for it"]),
+            ("", [], ["no list for it"]),
+            (OS_RELEASE, ["--release", "10"], ["--release 10, but", "is CentOS Stream 9"]),
+            (OS_RELEASE, ["--system", "rocky"], ["--system rocky, but", "is CentOS Stream 9"]),
+            (
+                RHEL,
+                [],
+                ["need a subscription", "activation key", "--subscription FILE", "not left"],
+            ),
+            ('ID=debian\nVERSION_ID="13"\n', [], ["--package FILE is needed"]),
+        ],
+    )
+    def test_does_not_fit(
+        self, tmp_path: Path, output: Path, os_release: str, arguments: list[str], words: list[str]
+    ) -> None:
+        """What is in the base is taken as read here: the test before reads one."""
+        done = self.build(tmp_path, os_release, *arguments, "--dry-run", "--output", output)
+        assert_refused(done, output, *words)
+
+    def test_subscription(self, tmp_path: Path, output: Path) -> None:
+        """It is in no command that a process list shows, nor in what is copied into the image."""
+        (tmp_path / "subscription").write_text("12345 the-key\n")
+        subscription = ("--subscription", tmp_path / "subscription")
+        done = self.build(tmp_path, self.RHEL, *subscription, "--dry-run", "--output", output)
+        assert done.returncode == 0, done.stderr
+        assert "--commands-from-file" in done.stdout
+        assert "the-key" not in done.stdout
+
+    def test_subscription_of_another_form(
+        self, tmp_path: Path, package: Path, output: Path
+    ) -> None:
+        (tmp_path / "subscription").write_text("the-key\n")
+        subscription = ("--subscription", tmp_path / "subscription", "--package", package)
+        done = self.build(tmp_path, self.RHEL, *subscription, "--output", output)
+        assert_refused(done, output, "organization's ID and an activation key; found 1 words")
+        assert "the-key" not in done.stderr
+
+    def build(
+        self, tmp_path: Path, os_release: str, *arguments: str | Path
+    ) -> subprocess.CompletedProcess[str]:
+        base = disk(tmp_path / "base.qcow2")
+        return build("--base", base, *arguments, tools=reading(tmp_path, os_release))
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([], "--release is needed, or --base"),
+            (["--system", "rhel", "--release", "9"], "customer portal"),
+            (["--system", "oracle", "--release", "9"], "invalid choice: 'oracle'"),
+        ],
+    )
+    def test_usage(self, arguments: list[str], words: str) -> None:
+        done = build(*arguments)
+        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+    @pytest.mark.parametrize(
+        ("system", "url"),
+        [
+            ("centos", "CentOS-Stream-GenericCloud-x86_64-10-latest.x86_64.qcow2"),
+            ("almalinux", "AlmaLinux-10-GenericCloud-latest.x86_64.qcow2"),
+            ("rocky", "Rocky-10-GenericCloud-Base.latest.x86_64.qcow2"),
+        ],
+    )
+    def test_default_base(self, output: Path, system: str, url: str) -> None:
+        """CentOS: the name with EFI; the one without the doubled architecture boots by BIOS alone."""
+        done = build("--system", system, "--release", "10", "--dry-run", "--output", output)
+        assert (done.returncode, url in done.stdout) == (0, True), done.stderr
 
 
 class TestInterrupted:
@@ -251,8 +418,6 @@ class TestInterrupted:
         """A build that is inside virt-customize."""
         argv: list[str | Path] = [
             BUILD,
-            "--release",
-            "9",
             "--base",
             base,
             "--package",
@@ -326,12 +491,12 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     """Built by virt-customize from a Debian cloud image and booted, both in QEMU without KVM."""
     image = cloudimage.cloud_image()
     output = tmp_path / "image.qcow2"
-    checksum = hashlib.sha256(image.disk.read_bytes()).hexdigest()
-    before = image.disk.stat().st_mtime_ns
+    checksum = hashlib.sha256(image.read_bytes()).hexdigest()
+    before = image.stat().st_mtime_ns
     done = build(
         *(
             "--base",
-            image.disk,
+            image,
             "--checksum",
             checksum,
             "--package",
@@ -343,7 +508,7 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
         timeout=1200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert image.disk.stat().st_mtime_ns == before
+    assert image.stat().st_mtime_ns == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "image.qcow2",
         "image.qcow2.json",
@@ -357,17 +522,11 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     assert manifest["cc_kvmhost"]["package"] == wheel.name
     assert any(name.startswith("cloud-init_") for name in manifest["packages"])
 
+    assert manifest["system"] == "Debian GNU/Linux 13"
+    assert (manifest["firmware"], manifest["selinux"]) == (["bios"], "none: no policy is installed")
+
     # bookworm's qemu 7.2 and a 6.12 kernel do not agree on cmpxchg16b.
-    machine: list[str | Path] = [
-        "--cpu",
-        "max,-cx16",
-        "--kernel",
-        image.kernel,
-        "--initrd",
-        image.initrd,
-    ]
-    machine += ["--append", "root=/dev/vda rw console=ttyS0"]
-    argv: list[str | Path] = [VERIFY, output, *machine, "--timeout", "600", "--json"]
+    argv: list[str | Path] = [VERIFY, output, "--cpu", "max,-cx16", "--timeout", "600", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     answers = json.loads(done.stdout)[output.name]
@@ -376,3 +535,4 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     assert json.loads(answers["cloud-init"][1])["extended_status"] == "done"
     assert "virtual-host" in answers["tuned"][1]
     assert "QEMU" in answers["virsh"][1]
+    assert answers["firmware"][0] != 0

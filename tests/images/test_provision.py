@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +15,12 @@ import pytest
 
 import el
 import nspawn
+import oracle
+import repositories as el_repositories
 from host import Host
 
 PROVISION = el.CHECKOUT / "images/provision"
+LISTS = el.CHECKOUT / "images/packages"
 PLACE = "/root/kvmhost-image"
 IDENTITY = {
     "/etc/machine-id": "0123456789abcdef0123456789abcdef\n",
@@ -87,7 +93,7 @@ def output(release: el.Release, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def repositories(release: el.Release, output: Path) -> dict[str, list[Path]]:
-    return el.kvm_host(output, release)
+    return el_repositories.build(output, release)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +106,17 @@ class TestEl:
 
     @pytest.fixture
     def system(
-        self, release: el.Release, repositories: dict[str, list[Path]], package: Path
+        self,
+        request: pytest.FixtureRequest,
+        release: el.Release,
+        repositories: dict[str, list[Path]],
+        package: Path,
     ) -> Iterator[el.System]:
-        """A fresh CentOS Stream with its repositories; CRB is there, but not enabled, and EPEL is not known."""
+        """A fresh CentOS Stream, or what the test names, with its repositories.
+
+        CRB is there, but not enabled, and EPEL is not known.
+        """
+        distribution = getattr(request, "param", "centos")
         suite = {9: "bookworm", 10: "trixie"}[
             release.number
         ]  # dnf 4.14 and 4.23; EL9 has 4.14, EL10 4.20
@@ -110,7 +124,7 @@ class TestEl:
             for name, packages in repositories.items():
                 system.offer(*packages, repository=name, enabled=name != "crb")
             system.path("/etc/yum.repos.d/epel.repo").unlink()
-            system.dnf("install", "centos-stream-release")
+            system.dnf("install", el_repositories.DISTRIBUTIONS[distribution].release_package)
             system.path("/etc/selinux").mkdir(exist_ok=True)
             system.path("/etc/selinux/config").write_text("SELINUX=enforcing\n")
             payload(system.root, package)
@@ -127,7 +141,7 @@ class TestEl:
         installed = system.run(
             "rpm", "--query", "--all", "--queryformat", r"%{NAME}\n"
         ).stdout.split()
-        assert {*el.listed(release.number), "cc_kvmhost"} <= set(installed)
+        assert {*oracle.listed(LISTS / f"el-{release.number}"), "cc_kvmhost"} <= set(installed)
         system.run("kvmhost", "register", "--check")
         assert_sealed(system.root)
         assert not system.path("/var/cache/dnf").exists()
@@ -142,6 +156,57 @@ class TestEl:
         assert snapshot(system.root) == before
         enabled = system.run("dnf", "--quiet", "repolist", "--enabled").stdout
         assert "crb" in enabled and "epel" in enabled
+
+    def test_the_rpm_alone(self, system: el.System, package: Path) -> None:
+        """dnf install of it, on a system that has EPEL and CRB: all that kvmhost apply uses comes along."""
+        system.dnf("config-manager", "--set-enabled", "crb")
+        system.dnf("install", "epel-release")
+        system.dnf("install", f"{PLACE}/{package.name}")
+        for name in (
+            "libvirt-daemon",
+            "libvirt-daemon-kvm",
+            "qemu-kvm",
+            "tuned",
+            "python3-libvirt",
+        ):
+            system.run("rpm", "--query", name)
+        plan = json.loads(system.run("kvmhost", "plan", "--root", "/", "--json").stdout)
+        assert (plan["result"], plan["errors"]) == ("planned", [])
+        assert plan["mode"] == ("monolithic" if "el9" in package.name else "modular")
+
+    def test_the_rpm_without_weak_dependencies(self, system: el.System, package: Path) -> None:
+        """What is then missing is named, with the packages that have it."""
+        system.dnf("config-manager", "--set-enabled", "crb")
+        system.dnf("install", "epel-release")
+        system.dnf("install", "--setopt=install_weak_deps=False", f"{PLACE}/{package.name}")
+        done = system.run("kvmhost", "plan", "--root", "/", check=False)
+        assert done.returncode == 1
+        assert "libvirt-daemon-kvm" in done.stdout
+
+    @pytest.mark.parametrize("system", ["almalinux", "rocky"], indirect=True)
+    def test_rebuilds(self, system: el.System) -> None:
+        """One list for all of EL."""
+        done = self.provision(system)
+        assert done.returncode == 0, done.stdout
+        assert "provision: done" in done.stdout
+
+    def test_default_network(self, system: el.System) -> None:
+        """libvirt's package gives it a subnet that is free where the image is built."""
+        done = self.provision(system)
+        assert done.returncode == 0, done.stdout
+        networks = system.path("/etc/libvirt/qemu/networks")
+        assert [path for path in networks.rglob("*") if not path.is_dir()] == []
+        assert 'the network "default" is not in the image' in done.stdout
+        assert "virsh net-define /usr/share/libvirt/networks/default.xml" in done.stdout
+
+    def test_a_network_that_somebody_wrote_stays(self, system: el.System) -> None:
+        mine = system.path("/etc/libvirt/qemu/networks/default.xml")
+        mine.parent.mkdir(parents=True)
+        mine.write_text("<network><name>default</name><forward mode='bridge'/></network>\n")
+        done = self.provision(system)
+        assert done.returncode == 0, done.stdout
+        assert "forward mode='bridge'" in mine.read_text()
+        assert "is not in the image" not in done.stdout
 
     def test_image_mode_is_not_relabelled(self, system: el.System) -> None:
         system.path("/ostree").symlink_to("sysroot/ostree")
@@ -175,14 +240,16 @@ class TestEl:
     def test_a_package_that_cannot_be_installed(self, system: el.System, output: Path) -> None:
         (output / "broken").mkdir(exist_ok=True)
         broken = el.stub(
-            output / "broken", "virt-install", "2", scripts="%pre\necho it will not do\nexit 1"
+            output / "broken", "virt-install", "99", scripts="%pre\necho it will not do\nexit 1"
         )
         system.offer(broken, repository="updates")
         self.assert_stopped(system, "it will not do", "dnf --assumeyes", "virt-install")
 
     def test_another_release(self, system: el.System) -> None:
         system.path("/usr/lib/os-release").write_text("ID=fedora\nVERSION_ID=41\n")
-        self.assert_stopped(system, "this is fedora-41", "centos-10 centos-9 debian-12 debian-13")
+        self.assert_stopped(
+            system, "this is fedora (fedora 41)", "centos almalinux rocky rhel", "el-10 el-9"
+        )
 
     def test_no_package_of_ours(self, system: el.System, release: el.Release) -> None:
         payload(system.root)
@@ -214,6 +281,135 @@ class TestEl:
         assert system.path(
             "/etc/ssh/ssh_host_ed25519_key"
         ).exists()  # sealing comes after everything that can fail
+
+
+# Does to a root what the real one does, as far as provision and dnf can see; writes down what it is told.
+SUBSCRIPTION_MANAGER = r"""#!/bin/bash
+echo "$*" >> /calls
+repo=/etc/yum.repos.d/redhat.repo
+case $1 in
+    register)
+        [ "$5" = the-key ] || { echo "Invalid credentials." >&2; exit 70; }
+        mkdir -p /etc/pki/consumer /etc/pki/entitlement /var/lib/rhsm/cache
+        touch /etc/pki/{consumer/key.pem,entitlement/1-key.pem} /var/lib/rhsm/cache/facts.json
+        for pair in rhel-baseos:baseos:1 rhel-appstream:appstream:1 %CRB:crb:0; do
+            IFS=: read -r name directory enabled <<< "$pair"
+            printf '[%s]\nname=%s\nbaseurl=file:///repositories/%s\ngpgcheck=0\nenabled=%s\n' \
+                "$name" "$name" "$directory" "$enabled"
+        done > $repo
+        ;;
+    repos) sed -i "/^\[$3\]/,/^enabled/s/^enabled=.*/enabled=1/" $repo ;;
+    unregister) rm -f /etc/pki/consumer/* /etc/pki/entitlement/* $repo ;;
+    clean) ;;
+    *) exit 64 ;;
+esac
+"""
+IDENTITY_OF_RHEL = [
+    "/etc/pki/consumer/key.pem",
+    "/etc/pki/entitlement/1-key.pem",
+    "/var/lib/rhsm/cache/facts.json",
+    "/etc/yum.repos.d/redhat.repo",
+]
+
+
+class TestRhel:
+    """RHEL has packages only while it is registered; subscription-manager is a stub, the rest as in TestEl."""
+
+    @pytest.fixture
+    def system(
+        self, release: el.Release, repositories: dict[str, list[Path]], package: Path
+    ) -> Iterator[el.System]:
+        suite = {9: "bookworm", 10: "trixie"}[release.number]
+        with el.system(release.number, suite) as system:
+            for name, packages in repositories.items():
+                system.offer(*packages, repository=name)
+            system.dnf("install", "redhat-release")
+            for path in system.path("/etc/yum.repos.d").iterdir():
+                path.unlink()
+            crb = f"codeready-builder-for-rhel-{release.number}-{platform.machine()}-rpms"
+            command = system.path("/usr/sbin/subscription-manager")
+            command.write_text(SUBSCRIPTION_MANAGER.replace("%CRB", crb))
+            command.chmod(0o755)
+            payload(system.root, package)
+            table = system.path(f"{PLACE}/packages/systems")
+            epel = f"file:///repositories/extras-common/epel-release-{release.number}.rpm"
+            table.write_text(re.sub(r"https://dl\.fedoraproject\.org/\S+", epel, table.read_text()))
+            yield system
+
+    def provision(
+        self, system: el.System, subscription: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        variable = f"KVMHOST_SUBSCRIPTION={subscription}"
+        return system.run("env", variable, f"{PLACE}/provision", "--here", check=False)
+
+    def calls(self, system: el.System) -> list[str]:
+        """What subscription-manager was asked for, each call's first word."""
+        path = system.path("/calls")
+        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+    def assert_nothing_left(self, system: el.System) -> None:
+        assert [path for path in IDENTITY_OF_RHEL if system.path(path).exists()] == []
+        system.path("/calls").unlink(missing_ok=True)
+        system.path("/usr/sbin/subscription-manager").unlink()
+        shutil.rmtree(system.path(PLACE))
+        found = subprocess.run(
+            [
+                "grep",
+                "-rlF",
+                "the-key",
+                *(system.path(p) for p in ("/etc", "/var", "/usr", "/root")),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert found.stdout == ""
+
+    def test_registered_for_as_long_as_packages_are_installed(
+        self, system: el.System, release: el.Release
+    ) -> None:
+        done = self.provision(system, "12345 the-key")
+        assert done.returncode == 0, done.stdout
+        assert "the-key" not in done.stdout
+        assert self.calls(system) == ["register", "repos", "unregister", "clean"]
+        installed = system.run("rpm", "--query", "python3-pystemd", "libvirt-daemon-kvm")
+        assert f".el{release.number}" in installed.stdout
+        self.assert_nothing_left(system)
+
+    def test_no_subscription(self, system: el.System) -> None:
+        done = self.provision(system)
+        assert done.returncode == 1
+        assert "Red Hat Enterprise Linux" in done.stdout
+        for words in (
+            "has no packages without a subscription",
+            "KVMHOST_SUBSCRIPTION",
+            "--subscription FILE",
+        ):
+            assert words in done.stdout
+        assert self.calls(system) == []
+
+    def test_a_key_that_is_refused(self, system: el.System) -> None:
+        done = self.provision(system, "12345 another-key")
+        assert done.returncode == 1
+        assert "Invalid credentials." in done.stdout
+        assert "another-key" not in done.stdout
+        assert self.calls(system) == ["register"]
+
+    def test_a_failure_after_registration(self, system: el.System) -> None:
+        """What is borrowed is given back."""
+        shutil.rmtree(system.path("/repositories/epel"))
+        done = self.provision(system, "12345 the-key")
+        assert done.returncode == 1
+        assert "the-key" not in done.stdout
+        assert self.calls(system)[-1] == "unregister"
+        assert not system.path("/etc/pki/consumer/key.pem").exists()
+
+    def test_already_subscribed(self, system: el.System) -> None:
+        """A container build on a subscribed host: the repositories are there, and nothing is to be given back."""
+        system.run("subscription-manager", "register", "--org", "1", "--activationkey", "the-key")
+        system.path("/calls").unlink()
+        done = self.provision(system)
+        assert done.returncode == 0, done.stdout
+        assert self.calls(system) == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import el
+import stubs
 
 BUILD = el.CHECKOUT / "images/build-rpm"
 RPMLINT = el.CHECKOUT / "images/rpm/rpmlint.toml"
@@ -75,6 +78,32 @@ class TestBuild:
         ]
         assert {*names, f"python(abi) = {release.python}"} <= set(query(package, "--requires"))
 
+    def test_recommends(self, package: Path) -> None:
+        """What a section asks for by default; nothing of it is needed to check one."""
+        assert set(query(package, "--recommends")) == {
+            "libvirt-client",
+            "libvirt-daemon",
+            "libvirt-daemon-kvm",
+            "python3-libvirt",
+            "tuned",
+        }
+
+    def test_links_of_the_documentation(self, package: Path) -> None:
+        """README and what it links to are installed side by side."""
+        place = Path("/usr/share/doc/cc_kvmhost")
+        installed = {
+            Path(path).relative_to(place)
+            for path in query(package, "--docfiles")
+            if Path(path).is_relative_to(place)
+        }
+        pages = [path for path in installed if path.suffix == ".md"]
+        assert Path("README.md") in pages
+        for page in pages:
+            text = (el.CHECKOUT / page).read_text()
+            for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+                target = Path(os.path.normpath(page.parent / link))
+                assert target in installed, f"{page} links to {link}"
+
     def test_reads_on_the_oldest_rpm(self, package: Path) -> None:
         """Nothing that rpm 4.14 of EL8 cannot unpack."""
         features = {
@@ -110,7 +139,7 @@ class TestBuild:
         assert message in done.stderr
 
     def test_failure_shows_rpmbuilds_output(self, release: el.Release, tmp_path: Path) -> None:
-        for part in ("images", "schemas", "share"):
+        for part in ("images", "docs", "examples", "schemas", "share"):
             shutil.copytree(el.CHECKOUT / part, tmp_path / part)
         (tmp_path / "cc_kvmhost").mkdir()
         for part in ("setup.py", "LICENSE", "README.md"):
@@ -137,8 +166,11 @@ def cloud_inits(release: el.Release, output: Path) -> dict[str, Path]:
     newer_cfg = newer_cfg.replace(" - phone-home", " - phone-home\n - newer-module")
     assert newer_schema != schema and newer_cfg != cloud_cfg
     return {
-        "24.4": el.cloud_init(output, release, "24.4", schema, cloud_cfg),
-        "25.1": el.cloud_init(output, release, "25.1", newer_schema, newer_cfg),
+        version: stubs.build(output / version, [el.cloud_init(release, version, *content)])[0]
+        for version, content in {
+            "24.4": (schema, cloud_cfg),
+            "25.1": (newer_schema, newer_cfg),
+        }.items()
     }
 
 
