@@ -3,14 +3,17 @@
 import os
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
-from . import tuned
+from . import kvm, tuned
 from .config import Config
 from .errors import KvmhostError
+from .kvm import Kvm
 from .systemd import unit_files
 from .systemd.manager import Manager, UnitState
-from .virt import guests, sockets, tls
+from .virt import guests, level, secret_key, sockets, tls
 from .virt import units as libvirt
+from .virt.level import Means
 from .virt.mode import System
+from .virt.secret_key import SecretKey
 
 _MASKED = ("masked", "masked-runtime")
 
@@ -47,7 +50,8 @@ class Host(NamedTuple):
     ``running``: systemd runs here (not an image's tree). ``units``: every unit of libvirt's that
     has a unit file, tuned's, and those asked for. ``guests``: names of the running guests.
     ``profiles``: tuned's; ``profile``: the one that is set. ``tls``: for each mode what keeps its
-    TLS socket from working.
+    TLS socket from working. ``kvm``, ``means``, ``secret_key``: as their own files say; of an image's
+    tree, nothing.
     """
 
     system: System
@@ -57,15 +61,24 @@ class Host(NamedTuple):
     profiles: Tuple[str, ...]
     profile: tuned.Profile
     tls: Mapping[str, Tuple[str, ...]]
+    kvm: Kvm = Kvm(False)
+    means: Means = Means()
+    secret_key: SecretKey = SecretKey()
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit(name))
 
 
-def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = None) -> Host:
+def read(
+    manager: Manager,
+    config: Config,
+    profile: Optional[tuned.Profile] = None,
+    before: Optional[Host] = None,
+) -> Host:
     """Look at the running host.
 
     :param profile: tuned's, if it is known; tuned takes a while to answer
+    :param before: what an earlier look of the same run found, which knows what no run changes
     """
     templates = [name for name in config.units if "@" in name]
     names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE,) + config.units)
@@ -109,6 +122,9 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
         profiles=tuple(tuned.profiles()) if asks else (),
         profile=profile or (tuned.ask(manager) if running else tuned.read()),
         tls=tls.problems("/") if config.tls else {},
+        kvm=before.kvm if before else kvm.read(),
+        means=before.means if before else level.means(),
+        secret_key=SecretKey() if before else secret_key.read(),
     )
 
 

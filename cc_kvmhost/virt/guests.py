@@ -5,6 +5,7 @@ import os
 from typing import Tuple
 
 from .. import files
+from .guest import PREFIX
 from .units import RUN
 
 _DRIVERS = ("qemu", "lxc")
@@ -19,6 +20,8 @@ def running() -> Tuple[str, ...]:
     found = [path for driver in _DRIVERS for path in glob.glob(RUN + driver + "/*.xml")]
     for stem in (path[: -len(".xml")] for path in found):
         pid = (files.read(stem + ".pid") or b"").strip().decode(errors="replace")
-        if pid.isdigit() and os.path.isdir("/proc/" + pid):
-            names.append(os.path.basename(stem))
+        name = os.path.basename(stem)
+        # A check's guest, left by a run that was killed, is no reason to refuse anything.
+        if pid.isdigit() and os.path.isdir("/proc/" + pid) and not name.startswith(PREFIX):
+            names.append(name)
     return tuple(sorted(names))

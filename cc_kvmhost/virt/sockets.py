@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from typing import Dict, Iterable
+from typing import Dict, Iterable, List, Mapping
 
 from .units import socket_path
 
@@ -12,6 +12,15 @@ def refusals(units: Iterable[str]) -> Dict[str, str]:
     """For each libvirt socket among the units why it can't be reached, "" if it can."""
     paths = {unit: socket_path(unit) for unit in sorted(units)}
     return {unit: _refusal(path) for unit, path in paths.items() if path}
+
+
+def problems(refused: Mapping[str, str]) -> List[str]:
+    """What refusals() found, in a sentence for each socket that can't be reached."""
+    return [
+        f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
+        for unit, refusal in refused.items()
+        if refusal
+    ]
 
 
 def is_deserted(path: str) -> bool:

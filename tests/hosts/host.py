@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,7 @@ class Host:
     ``system``: el9 or el10. ``user_data``, ``vendor_data``: text of cloud-init's NoCloud seed. ``os_release``: text
     to replace the system's own. ``files``: further files to write (path to text). ``install``: with cc_kvmhost
     installed and registered, or as the distribution made it. ``layers``: directories to lay over the system's root.
+    ``kvm``: with a /dev/kvm that everybody may use, which this machine must have (has_kvm).
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Host:
         files: Mapping[str, str] | None = None,
         install: bool = True,
         layers: Sequence[Path] = (),
+        kvm: bool = False,
     ) -> None:
         self.system = system
         self.name = f"kvmhost-{system}-{secrets.token_hex(3)}"
@@ -64,6 +67,7 @@ class Host:
         self.boot_seconds = 0.0
         self._install = install
         self._layers = layers
+        self._kvm = kvm
         self._files = {
             f"{SEED}/meta-data": f"instance-id: {self.name}\nlocal-hostname: {system}\n",
             f"{SEED}/user-data": user_data if user_data is not None else "#cloud-config\n{}\n",
@@ -121,9 +125,10 @@ class Host:
         :raises HarnessError: it isn't by then; with the console's end.
         """
         start = time.monotonic()
-        argv = nspawn.command(
-            self.name, self._root, "--boot", "--private-network", "--console=read-only"
-        )
+        options = ["--boot", "--private-network", "--console=read-only"]
+        if self._kvm:
+            options.append(f"--bind={self._kvm_node()}:/dev/kvm")
+        argv = nspawn.command(self.name, self._root, *options)
         with self.console.open("ab") as console:
             self._nspawn = subprocess.Popen(
                 argv,
@@ -282,6 +287,14 @@ class Host:
         report: dict[str, Any] = json.loads(self.read("/run/kvmhost/report.json"))
         return report
 
+    def _kvm_node(self) -> Path:
+        """A device node of its own: this machine's belongs to a group that has another number on the host."""
+        node = self._directory / "kvm"
+        if not node.exists():
+            os.mknod(node, stat.S_IFCHR, os.stat("/dev/kvm").st_rdev)
+            node.chmod(0o666)
+        return node
+
     @property
     def console(self) -> Path:
         """The file with all that the host wrote to its console."""
@@ -329,6 +342,16 @@ class Host:
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.console.read_text(errors="replace"))
         tail = [line for line in text.splitlines() if line.strip()][-lines:]
         return "\n".join([f"the last {len(tail)} lines of its console:", *tail])
+
+
+def has_kvm() -> bool:
+    """Whether this machine has a KVM that makes virtual machines."""
+    try:
+        with open("/dev/kvm", "r+b", buffering=0) as device:
+            os.close(fcntl.ioctl(device, 0xAE01, 0))  # KVM_CREATE_VM
+    except OSError:
+        return False
+    return True
 
 
 @functools.cache  # once per process is enough

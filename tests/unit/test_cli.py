@@ -21,6 +21,10 @@ REPORT_KEYS = {
     "tuned",
     "steps",
     "errors",
+    "warnings",
+    "kvm",
+    "check",
+    "changes_kept",
 }
 GOOD = "#cloud-config\nkvmhost: {}\n"
 VALID = "kvmhost section valid: mode by release, tuned virtual-host"
