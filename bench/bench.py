@@ -63,7 +63,7 @@ def measure(samples: int, only: str) -> dict[str, Any]:
     """Everything that inside.py finds out on a host with Ansible, and when."""
     root = roots.root(SYSTEM, lambda text: print(text, flush=True))
     with Host(SYSTEM, layers=[ansible(root)]) as host:
-        for path in ("inside.py", "adr.yaml", "switch"):
+        for path in ("inside.py", "adr.yaml", "switch", "try-guest"):
             host.write(f"/root/bench/{path}", (HERE / path).read_text(), mode=0o755)
         host.boot()
         host.run(["python3", "-m", "compileall", "-q", "/usr/lib/python3/dist-packages/cc_kvmhost"])
@@ -94,7 +94,7 @@ def memory(samples: int) -> dict[str, Any]:
     print("peak memory of first boots ...", flush=True)
     files = {f"{PACKAGES}/note_peak.py": PEAK, f"{PACKAGES}/note_peak.pth": "import note_peak\n"}
     peaks = {}
-    for section in ("", "kvmhost: {}\n"):
+    for section in ("", "kvmhost: {check: sockets, kvm: ignore}\n"):
         taken = []
         for _ in range(samples):
             with Host(SYSTEM, user_data="#cloud-config\n" + section, files=files) as host:

@@ -87,6 +87,16 @@ def status(options: argparse.Namespace) -> int:
     return FAULT if report.errors else DONE
 
 
+def check(options: argparse.Namespace) -> int:
+    from . import run
+
+    asked = _Asked(options.file)
+    with asked:
+        report = run.prove(asked.section, options.level)
+    screen.print_check(report, options.json)
+    return FAULT if report.errors else DONE
+
+
 def schema(options: argparse.Namespace) -> int:
     if options.cloud_config is None:
         screen.print_json(config.load_schema())
@@ -214,6 +224,17 @@ def _parser() -> argparse.ArgumentParser:
         "Show what is chosen, enabled, listening and reachable; exit 0 only if all holds.",
     )
     _add_file(sub)
+
+    sub = add(
+        "check",
+        check,
+        "Check that this host hosts guests: wake libvirt's daemons and run a guest; exit 0 only if"
+        " that passed.",
+    )
+    _add_file(sub)
+    sub.add_argument(
+        "--level", choices=("guest", "daemons", "sockets"), help="instead of kvmhost.check"
+    )
 
     sub = add("schema", schema, "Print the JSON Schema of the kvmhost key.")
     sub.add_argument(

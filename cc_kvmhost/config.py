@@ -13,7 +13,10 @@ SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "schemas", "kvmhost.schema
 
 
 class Config(NamedTuple):
-    """A valid section. Source of types, defaults and limits: the schema."""
+    """A valid section. Source of types, defaults and limits: the schema.
+
+    ``check``: None if the section does not name a level.
+    """
 
     mode: str
     drivers: Tuple[str, ...]
@@ -23,6 +26,8 @@ class Config(NamedTuple):
     profile: Optional[str]
     units: Tuple[str, ...]
     timeout: int
+    kvm: str = "warn"
+    check: Optional[str] = None
 
 
 def load_schema() -> Dict[str, Any]:
@@ -53,6 +58,8 @@ def parse(section: Any) -> Config:
         profile=full["tuned"]["profile"],
         units=tuple(full["units"]),
         timeout=full["timeout"],
+        kvm=full["kvm"],
+        check=(section or {}).get("check"),
     )
 
 

@@ -3,15 +3,18 @@
 import os
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
-from . import tuned
+from . import kvm, tuned
 from .config import Config
 from .errors import KvmhostError
+from .kvm import Kvm
 from .systemd import unit_files
 from .systemd.manager import Manager, UnitState
-from .virt import guests, sockets, subnets, tls
+from .virt import guests, level, secret_key, sockets, subnets, tls
 from .virt import units as libvirt
 from .virt.guests import Guest
+from .virt.level import Means
 from .virt.mode import System
+from .virt.secret_key import SecretKey
 from .virt.tls import Findings
 
 _MASKED = ("masked", "masked-runtime")
@@ -52,7 +55,8 @@ class Host(NamedTuple):
     has a unit file, tuned's, and those asked for. ``guests``: those that run.
     ``profiles``: tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong
     with its TLS socket's files. ``hidden``: running sockets that this user may not look at.
-    ``clashes``: libvirt's networks that can't start, and why.
+    ``clashes``: libvirt's networks that can't start, and why. ``kvm``, ``means``, ``secret_key``: as
+    their own files say; of an image's tree, nothing.
     """
 
     system: System
@@ -64,15 +68,24 @@ class Host(NamedTuple):
     tls: Mapping[str, Findings]
     hidden: Tuple[str, ...] = ()
     clashes: Tuple[str, ...] = ()
+    kvm: Kvm = Kvm(False)
+    means: Means = Means()
+    secret_key: SecretKey = SecretKey()
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit(name))
 
 
-def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = None) -> Host:
+def read(
+    manager: Manager,
+    config: Config,
+    profile: Optional[tuned.Profile] = None,
+    before: Optional[Host] = None,
+) -> Host:
     """Look at the running host.
 
     :param profile: tuned's, if it is known; tuned takes a while to answer
+    :param before: what an earlier look of the same run found, which knows what no run changes
     """
     templates = [name for name in config.units if "@" in name]
     names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE, tuned.PPD) + config.units)
@@ -121,6 +134,9 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
         tls=tls.look("/") if config.tls else {},
         hidden=sockets.hidden(active),
         clashes=subnets.clashes(),
+        kvm=before.kvm if before else kvm.read(),
+        means=before.means if before else level.means(),
+        secret_key=SecretKey() if before else secret_key.read(),
     )
 
 

@@ -10,7 +10,10 @@ from . import tuned
 from .config import KEY, Config
 from .errors import KvmhostError
 from .host import Host, Unit
+from .virt import secret_key
 from .virt import units as libvirt
+from .virt.level import NotPossible
+from .virt.level import choose as choose_level
 from .virt.mode import Choice, choose
 
 _ENABLED = ("enabled", "enabled-runtime")
@@ -20,6 +23,8 @@ _ACTIVE = ("active", "activating", "reloading", "refreshing", "deactivating")
 _FIXED = ("static", "indirect", "generated", "transient", "linked", "linked-runtime")
 #: The modular daemons that guests run under, by driver; in monolithic mode it is libvirtd for all.
 _GUEST_DAEMONS = {"qemu": libvirt.Daemon("virtqemud"), "lxc": libvirt.Daemon("virtlxcd")}
+#: The services that don't start without libvirt's key for secrets.
+_SECRET_SERVICES = ("libvirtd.service", "virtsecretd.service")
 
 
 class Wish(NamedTuple):
@@ -53,7 +58,10 @@ class Plan(NamedTuple):
     Also= of a disabled one takes others along. ``stop``, ``start``: jobs. ``reset``: failed units that
     shall be inactive, and units whose start limit must not count. ``reload``: when systemd reads
     its unit files again (BEFORE_START, AFTER_RUN, or None for not at all). ``profile``: tuned's to
-    set, None for none. ``warnings``: what is no fault, and worth knowing.
+    set, None for none. ``key_aside``: the path that libvirt's key for secrets is renamed to, before
+    all else; None if it stays. ``level``: of the check at the end; None in an image's tree.
+    ``warnings``: what the report warns of. ``fault``: what makes the run fail although all of it is
+    done; "" if nothing does.
     """
 
     mode: str
@@ -70,7 +78,10 @@ class Plan(NamedTuple):
     reload: Optional[str]
     start: Tuple[str, ...]
     profile: Optional[str]
+    key_aside: Optional[str] = None
+    level: Optional[str] = None
     warnings: Tuple[str, ...] = ()
+    fault: str = ""
 
     @property
     def changed(self) -> List[str]:
@@ -89,6 +100,10 @@ class Plan(NamedTuple):
         ]
         if self.profile is not None:
             changes.append(f"tuned profile {self.profile}")
+        if self.key_aside is not None:
+            changes.append(
+                f"rename {secret_key.PATH}, which this machine can't decrypt, to {self.key_aside}"
+            )
         return changes
 
     @property
@@ -146,7 +161,14 @@ def make_for(choice: Choice, config: Config, host: Host, force: bool = False) ->
     problems += _mask_problems(host, wishes)
     if config.tls:
         problems += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode].problems]
+    if _needs_secret_key(choice, config) and host.secret_key.fault and host.secret_key.secrets:
+        problems.append(secret_key.problem(host.secret_key))
     plan = _difference(choice, config, host, wishes)
+    if host.running:
+        try:
+            plan = _with_check(plan, config, host)
+        except NotPossible as error:
+            problems.append(str(error))
     problems += _guest_problems(plan, host, force)
     if problems:
         raise NoPlan(problems, choice)
@@ -278,6 +300,12 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         # tuned takes longest: it comes up while the others do.
         start.sort(key=lambda n: n != tuned.SERVICE)
         reset += _units_to_reset(host, start, stop)
+    key_aside = None
+    if _needs_secret_key(choice, config) and host.secret_key.fault:
+        key_aside = host.secret_key.aside
+        # They failed for want of the key, and too often to be started again.
+        failed = [n for n in _SECRET_SERVICES if n in units and _is_failed(units[n])]
+        reset += [n for n in failed if n not in reset]
     profile = None
     if config.tuned and config.profile is not None:
         if host.profile != tuned.Profile(config.profile, True):
@@ -305,12 +333,13 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         reload=BEFORE_START if misled else AFTER_RUN if changed else None,
         start=tuple(start),
         profile=profile,
+        key_aside=key_aside,
         warnings=tuple(_warnings(choice, config, host)),
     )
 
 
 def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
-    warnings = []
+    warnings: List[str] = []
     if config.tls:
         warnings += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode].warnings]
     if host.hidden:
@@ -328,6 +357,28 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
             " /etc/tuned/ppd.conf"
         )
     return warnings
+
+
+def _with_check(plan: Plan, config: Config, host: Host) -> Plan:
+    """The plan with what it says about the end of a run.
+
+    :raises NotPossible: this host can't be checked as far as was asked
+    """
+    drivers = libvirt.DRIVERS if plan.mode == libvirt.MONOLITHIC else config.drivers
+    level = choose_level(config.check, drivers, host.means)
+    warnings = plan.warnings + ((level.warning,) if level.warning else ())
+    fault = ""
+    if not host.kvm.usable:
+        text = f"KVM can't be used, so guests are emulated: {host.kvm.reason}"
+        if config.kvm == "warn":
+            warnings += (f"{text}; {KEY}.kvm: ignore accepts it",)
+        elif config.kvm == "require":
+            fault = f"{KEY}.kvm: require: {text}"
+    return plan._replace(level=level.name, warnings=warnings, fault=fault)
+
+
+def _needs_secret_key(choice: Choice, config: Config) -> bool:
+    return choice.mode == libvirt.MONOLITHIC or "secret" in config.drivers
 
 
 def _sockets_to_start_anew(host: Host, wishes: Mapping[str, Wish]) -> Set[str]:

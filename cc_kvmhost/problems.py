@@ -85,7 +85,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> Optional[str]:
+def nearest(word: str, known: Iterable[str], likeness: float = 0.62) -> Optional[str]:
     """The known word that was probably meant, if any."""
     from difflib import get_close_matches
 

@@ -47,8 +47,10 @@ class Report(NamedTuple):
     ``result``: ok, failed, skipped, planned. ``mode``: None where none could be chosen.
     ``changed``: one sentence per change. ``queued``: units whose start waits for cloud-init.
     ``units``: name -> {"before", "after"}, each {"file_state", "active"}.
-    ``tuned``: {"before", "after"}, the profiles; empty if tuned is left alone. ``warnings``: no
-    failures.
+    ``tuned``: {"before", "after"}, the profiles; empty if tuned is left alone. ``warnings``: what is
+    no failure, and may surprise. ``kvm``: what KVM can do here, kvm.Kvm's fields; None where nobody
+    looked. ``check``: check.Check's fields; None if there was no check. ``changes_kept``: the run
+    failed after all of ``changed`` was done, which stays.
     """
 
     result: str
@@ -61,6 +63,9 @@ class Report(NamedTuple):
     steps: Tuple[Tuple[str, float], ...] = ()
     errors: Tuple[str, ...] = ()
     warnings: Tuple[str, ...] = ()
+    kvm: Optional[Dict[str, Any]] = None
+    check: Optional[Dict[str, Any]] = None
+    changes_kept: bool = False
 
     def to_json(self) -> Dict[str, Any]:
         """As JSON values; ``steps`` become {"name", "ms"}."""
@@ -80,14 +85,32 @@ class Report(NamedTuple):
     def summary(self) -> str:
         """The one line for logs."""
         if self.result == "failed":
-            return "failed: " + "; ".join(self.errors)
+            kept = f" ({len(self.changed)} changes are kept)" if self.changes_kept else ""
+            return f"failed{kept}: " + "; ".join(self.errors)
         if self.result == "skipped":
             return "skipped: " + self.reason
         total = sum(ms for _, ms in self.steps)
         number = len(self.changed)
         changes = f"{number} change{'s' * (number > 1)}" if number else "nothing to change"
         waiting = ", queued: " + ", ".join(self.queued) if self.queued else ""
-        return f"{self.mode} mode ({self.reason}), {changes}{waiting}, {total:.0f} ms"
+        findings = "".join(f", {each}" for each in (self.kvm_in_words, self.check_in_words) if each)
+        return f"{self.mode} mode ({self.reason}), {changes}{waiting}{findings}, {total:.0f} ms"
+
+    @property
+    def kvm_in_words(self) -> str:
+        if not self.kvm:
+            return ""
+        return "KVM can be used" if self.kvm["usable"] else "KVM can't be used"
+
+    @property
+    def check_in_words(self) -> str:
+        """How far the check went, if it passed."""
+        if not self.check or not self.check["passed"]:
+            return ""
+        accelerator = str(self.check["accelerator"]).upper()
+        proof = {"guest": f"a guest ran by {accelerator}", "daemons": "all daemons answer"}
+        earlier = " (checked by an earlier run)" if self.check["reused"] else ""
+        return proof.get(self.check["level"], "all sockets can be reached") + earlier
 
 
 def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:
@@ -117,6 +140,7 @@ def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:
         tuned=_profiles(config, host.profile.name, after_profile),
         steps=tuple(steps.done),
         warnings=plan.warnings,
+        kvm=host.kvm._asdict() if host.running else None,
     )
 
 
@@ -136,6 +160,7 @@ def of_run(
         _profiles(config, before.profile.name, after.profile.name),
         tuple(steps.done),
         warnings=plan.warnings,
+        kvm=before.kvm._asdict(),
     )
 
 

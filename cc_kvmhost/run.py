@@ -5,21 +5,22 @@ import fcntl
 import logging
 import os
 import time
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional
 
+from . import check, files, host, plan, tuned
 from . import config as configuration
-from . import files, host, plan, tuned
 from .config import Config
 from .errors import KvmhostError
 from .host import Host
 from .plan import Plan
 from .report import Event, Report, Steps, of_plan, of_run
-from .systemd import jobs
+from .systemd import failure, jobs
 from .systemd.bus import BusError
 from .systemd.jobs import JobResults, Jobs
 from .systemd.manager import Manager, is_running
 from .undo import Undo, problems_of
-from .virt import sockets
+from .virt import secret_key, sockets
+from .virt.daemons import endpoints
 from .virt.mode import Choice
 from .virt.units import socket_path
 
@@ -43,7 +44,10 @@ def preview(section: Any, force: bool = False) -> Report:
         with steps.step("inspect", "look at the host"):
             here = host.read(manager, config)
         with steps.step("plan", "choose the mode and what to change"):
-            return of_plan(plan.make(config, here, force), config, here, steps)
+            chosen = plan.make(config, here, force)
+            report = of_plan(chosen, config, here, steps)
+            made = None if chosen.changed else check.reuse(_order(chosen, here))
+            return report._replace(check=made._asdict() if made else None)
 
 
 def preview_tree(section: Any, root: str) -> Report:
@@ -103,6 +107,48 @@ def _told(report: Report) -> Report:
     return report
 
 
+def prove(section: Any, level: Optional[str] = None) -> Report:
+    """Check that this host hosts guests, whatever an earlier check has found. Changes nothing.
+
+    :param level: another one than the section's
+    :raises KvmhostError: as apply() reports
+    """
+    steps = Steps()
+    with steps.step("validate", "check the kvmhost section"):
+        config = configuration.parse(section)
+    if level is not None:
+        config = config._replace(check=level)
+    if not is_running():
+        raise KvmhostError([NO_SYSTEMD])
+    with _bus_errors(), _lock(time.monotonic() + config.timeout), Manager(
+        config.timeout
+    ) as manager:
+        with steps.step("inspect", "look at the host"):
+            here = host.read(manager, config)
+        with steps.step("plan", "choose the mode"):
+            chosen = plan.make(config, here, force=True)
+        up = [unit for unit, wish in chosen.wishes.items() if wish.active]
+        report = Report("ok", chosen.mode, chosen.reason, warnings=chosen.warnings)
+        report = report._replace(kvm=here.kvm._asdict())
+        problems = sockets.problems(sockets.refusals(up))
+        with steps.step("check", check.DESCRIPTION):
+            made, more = check.run(manager, _order(chosen, here))
+        problems += more + ([chosen.fault] if chosen.fault else [])
+        if problems:
+            made = made._replace(passed=False, error="; ".join(problems))
+        report = report._replace(check=made._asdict())
+    return report._replace(
+        result="failed" if problems else "ok", errors=tuple(problems), steps=tuple(steps.done)
+    )
+
+
+def _order(chosen: Plan, here: Host) -> check.Order:
+    """What a plan's check is about."""
+    listening = [unit for unit, wish in chosen.wishes.items() if wish.active]
+    daemons = endpoints(chosen.mode, listening, here.means.binding)
+    return check.Order(str(chosen.level), chosen.mode, daemons, here.means.arch, here.kvm.usable)
+
+
 class _Run(NamedTuple):
     """One run, from the first change to the last look. ``deadline``: time.monotonic() seconds;
     ``starts``: its start jobs. ``undo``: the way back."""
@@ -117,7 +163,10 @@ class _Run(NamedTuple):
     undo: Undo
 
     def carry_out(self) -> Report:
+        if not self.plan.is_empty:
+            check.forget()
         try:
+            self._set_key_aside()
             self._set_profile()
             self._start_tuned()
             self._change_unit_files()
@@ -134,7 +183,39 @@ class _Run(NamedTuple):
         except BaseException:
             self.undo.put_back(self.manager)
             raise
-        return of_run(self.plan, self.config, self.before, after, started.queued, self.steps)
+        report = of_run(self.plan, self.config, self.before, after, started.queued, self.steps)
+        return self._check(report)
+
+    def _check(self, report: Report) -> Report:
+        """The report of a run that is done, with what the check finds. Nothing is put back if it
+        fails: the units are as asked, and undoing them would not make this a better host."""
+        order = _order(self.plan, self.before)
+        made = None if self.plan.changed else check.reuse(order)
+        problems: List[str] = []
+        waiting = [unit for unit in report.queued if socket_path(unit)]
+        if waiting:
+            problem = f"not checked: {', '.join(waiting)} wait for cloud-init; run 'kvmhost check'"
+            report = report._replace(warnings=report.warnings + (problem,))
+        elif made is None:
+            try:
+                with self.steps.step("check", check.DESCRIPTION):
+                    made, problems = check.run(self.manager, order)
+            except (KvmhostError, BusError, OSError) as error:
+                problems = problems_of(error)
+        if self.plan.fault:
+            problems.append(self.plan.fault)
+        return report._replace(
+            result="failed" if problems else "ok",
+            errors=tuple(problems),
+            check=made._asdict() if made else None,
+            changes_kept=bool(problems),
+            steps=tuple(self.steps.done),
+        )
+
+    def _set_key_aside(self) -> None:
+        if self.plan.key_aside is not None:
+            with self.steps.step("secret-key", "rename libvirt's key for secrets"):
+                os.rename(secret_key.PATH, self.plan.key_aside)
 
     def _start_tuned(self) -> None:
         # tuned takes longest to start, so it comes up while the rest is done. Not before a reload
@@ -221,7 +302,8 @@ class _Run(NamedTuple):
             if not self.plan.is_empty:
                 switched = self.plan.profile is not None or tuned.SERVICE in self.plan.start
                 known = None if switched else self.before.profile
-                after = self._correct_profile(host.read(self.manager, self.config, known))
+                seen = host.read(self.manager, self.config, known, self.before)
+                after = self._correct_profile(seen)
             choice = Choice(self.plan.mode, self.plan.reason)
             left = plan.make_for(choice, self.config, after, force=True)
             # A service of ``units`` may end when its work is done.
@@ -229,11 +311,7 @@ class _Run(NamedTuple):
             accepted = {"start " + unit for unit in ended.union(started.queued)}
             up = [unit for unit, wish in left.wishes.items() if wish.active]
             refused = sockets.refusals(set(up).difference(started.queued))
-            problems = [
-                f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
-                for unit, refusal in refused.items()
-                if refusal
-            ]
+            problems = sockets.problems(refused)
             problems += [
                 f"{change}: still to do after the run; see 'systemctl status {change.split()[-1]}'"
                 for change in left.changed
@@ -260,15 +338,9 @@ def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: i
     details = []
     if result == "timeout":
         details.append(f"not done within the {timeout} s of kvmhost.timeout")
-    state = manager.units([unit])[unit]
-    kind = unit.rsplit(".", 1)[1].capitalize()
-    if state.load == "loaded" and kind in ("Service", "Socket", "Mount", "Swap"):
-        details.append(manager.property(state.path, kind, "Result", "s").decode())
-    if state.load == "loaded" and kind == "Service":
-        status = manager.property(state.path, kind, "ExecMainStatus", "i")
-        details.append(f"exit status {status}")
-    return "{} {}: job result {} ({}); see 'journalctl -u {} -b'".format(
-        verb, unit, result, ", ".join(details) or state.load, unit
+    details += failure.details(manager, manager.units([unit])[unit])
+    return (
+        f"{verb} {unit}: job result {result} ({', '.join(details)}); see 'journalctl -u {unit} -b'"
     )
 
 

@@ -56,12 +56,27 @@ def print_report(report: Report, as_json: bool) -> None:
         _print_changes(report.changed)
         print_warnings(report.warnings)
         return
+    facts += _found(report)
     milliseconds = sum(ms for _, ms in report.steps)
-    facts.append(("result", f"{_result(report.result)}, {milliseconds:.0f} ms; all of it: {PATH}"))
+    kept = "; the changes stay" if report.changes_kept else ""
+    facts.append(
+        ("result", f"{_result(report.result)}, {milliseconds:.0f} ms{kept}; all of it: {PATH}")
+    )
     _print_facts(facts)
     _print_changes(report.changed)
-    print_errors(report.errors)
     print_warnings(report.warnings)
+    print_errors(report.errors)
+
+
+def print_check(report: Report, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_json())
+        return
+    milliseconds = sum(ms for _, ms in report.steps)
+    result = ("result", f"{_result(report.result)}, {milliseconds:.0f} ms")
+    _print_facts(_choice(report) + _found(report) + [result])
+    print_warnings(report.warnings)
+    print_errors(report.errors)
 
 
 def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None:
@@ -76,6 +91,7 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
         facts.append(("sockets", f"{reachable} of {len(sockets)} reachable"))
     if report.changed:
         facts.append(("to do", _counted(report.changed, True)))
+    facts += _found(report)
     facts.append(("result", _result(report.result)))
     if report.changed or refused:
         facts.append(("next", "kvmhost apply"))
@@ -85,9 +101,9 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
         print()
     for unit, reason in sorted(refused.items()):
         _print_wrapped(f"{unit}: ", f"can't be reached: {reason}", 2)
+    print_warnings(report.warnings)
     if not report.mode:
         print_errors(report.errors)
-    print_warnings(report.warnings)
 
 
 def print_verdicts(verdicts: Dict[str, Verdict], as_json: bool) -> None:
@@ -150,6 +166,16 @@ def _tuned(report: Report) -> List[Tuple[str, str]]:
     return [("tuned", after if before == after else f"{before} -> {after}")]
 
 
+def _found(report: Report) -> List[Tuple[str, str]]:
+    """What KVM can do, and how far the check went."""
+    facts = (
+        [("KVM", "can be used" if report.kvm["usable"] else "can't be used")] if report.kvm else []
+    )
+    if report.check:
+        facts.append(("check", report.check_in_words or "failed"))
+    return facts
+
+
 def _section(config: Config) -> str:
     """The keys of a section that are not the default, in words; the mode and the profile always."""
     usual = parse({})
@@ -166,6 +192,10 @@ def _section(config: Config) -> str:
         words.append("units " + " ".join(config.units))
     if config.timeout != usual.timeout:
         words.append(f"timeout {config.timeout} s")
+    if config.kvm != usual.kvm:
+        words.append(f"KVM: {config.kvm}")
+    if config.check != usual.check:
+        words.append(f"check: {config.check}")
     return ", ".join(words)
 
 

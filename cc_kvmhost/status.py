@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, Tuple
 
+from . import config as configuration
 from . import run
 from .report import Report
 from .virt import sockets
@@ -20,14 +21,12 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
         unit for unit, states in report.units.items() if states["after"]["active"] == "active"
     ]
     refused = sockets.refusals(wanted)
-    errors = [
-        f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
-        for unit, refusal in refused.items()
-        if refusal
-    ]
+    errors = sockets.problems(refused)
     unseen = sockets.hidden(wanted)
     if unseen:
         errors.append(f"only root may look at {', '.join(unseen)}; run this as root")
+    if report.kvm and not report.kvm["usable"] and configuration.parse(section).kvm == "require":
+        errors.append(f"kvmhost.kvm: require: KVM can't be used: {report.kvm['reason']}")
     errors += [f"not as asked; still to do: {change}" for change in report.changed]
     if report.result == "skipped":
         errors = [report.reason]

@@ -13,6 +13,7 @@ from .systemd import jobs
 from .systemd.bus import BusError
 from .systemd.manager import Manager
 from .systemd.unit_files import ETC, RUN
+from .virt import secret_key
 
 LOG = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Undo:
         self._noted.update(paths)
 
     def put_back(self, manager: Manager) -> List[str]:
-        """Put back links, profile and running units; returns what could not be put back.
+        """Put back links, profile, libvirt's key and running units; returns what could not be put back.
 
         :param manager: the run's connection; replaced by a new one if it is what failed
         """
@@ -57,7 +58,13 @@ class Undo:
     def _put_back(self, manager: Manager) -> List[str]:
         problems: List[str] = []
         # Stop first, because systemd forgets how to stop a unit once it is masked.
-        for step in (self._stop, self._put_unit_files_back, self._put_profile_back, self._start):
+        for step in (
+            self._stop,
+            self._put_unit_files_back,
+            self._put_profile_back,
+            self._put_key_back,
+            self._start,
+        ):
             try:
                 problems += step(manager)
             except (BusError, OSError) as error:
@@ -102,6 +109,12 @@ class Undo:
         for path, content in self._profile_files.items():
             if files.read(path) != content:
                 files.restore(path, content)
+        return []
+
+    def _put_key_back(self, _manager: Manager) -> List[str]:
+        aside = self._plan.key_aside
+        if aside is not None and os.path.exists(aside):
+            os.rename(aside, secret_key.PATH)
         return []
 
     def _stop(self, manager: Manager) -> List[str]:

@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/unit")]
 import model_hosts as hosts  # noqa: E402
 
 from cc_kvmhost import cli, plan, report, run  # noqa: E402
+from cc_kvmhost.check import Check  # noqa: E402
 from cc_kvmhost.host import Host  # noqa: E402
 from cc_kvmhost.virt import sockets  # noqa: E402
 from cc_kvmhost.virt.guests import Guest  # noqa: E402
@@ -71,7 +72,9 @@ class Machine:
         before, self.here = self.here, hosts.applied(chosen, self.here)
         steps = report.Steps()
         steps.done = [("all", 1020.4)]
-        return report.of_run(chosen, config, before, self.here, (), steps)
+        made = Check("guest", True, "kvm", 612.3, reused=not chosen.changed)
+        done = report.of_run(chosen, config, before, self.here, (), steps)
+        return done._replace(check=made._asdict())
 
     def refusals(self, units: Any) -> Dict[str, str]:
         return {unit: self._refused.get(unit, "") for unit in units if unit.endswith(".socket")}

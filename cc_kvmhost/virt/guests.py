@@ -5,6 +5,7 @@ import os
 from typing import NamedTuple, Tuple
 
 from .. import files
+from .guest import PREFIX
 from .units import RUN
 
 _DRIVERS = ("qemu", "lxc")
@@ -26,8 +27,10 @@ def running() -> Tuple[Guest, ...]:
     for driver in _DRIVERS:
         for path in sorted(glob.glob(RUN + driver + "/*.xml")):
             stem = path[: -len(".xml")]
-            if _runs(stem + ".pid"):
-                guests.append(Guest(os.path.basename(stem), driver))
+            name = os.path.basename(stem)
+            # A check's guest, left by a run that was killed, is no reason to refuse anything.
+            if _runs(stem + ".pid") and not name.startswith(PREFIX):
+                guests.append(Guest(name, driver))
     return tuple(guests)
 
 

@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, List, Mapping, Tuple
 
 from .units import socket_path
 
@@ -17,6 +17,15 @@ def refusals(units: Iterable[str]) -> Dict[str, str]:
 def hidden(units: Iterable[str]) -> Tuple[str, ...]:
     """The libvirt sockets among the units that this user may not look at."""
     return tuple(unit for unit, path in _paths(units) if _is_hidden(path))
+
+
+def problems(refused: Mapping[str, str]) -> List[str]:
+    """What refusals() found, in a sentence for each socket that can't be reached."""
+    return [
+        f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
+        for unit, refusal in refused.items()
+        if refusal
+    ]
 
 
 def is_deserted(path: str) -> bool:

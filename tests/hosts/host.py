@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,7 @@ class Host:
     to replace the system's own. ``files``: further files to write (path to text). ``install``: with cc_kvmhost
     installed and registered, or as the distribution made it. ``layers``: directories to lay over the system's root.
     ``network``: a network namespace's file to boot in, rather than in one of its own without anything.
+    ``kvm``: with a /dev/kvm that everybody may use, which this machine must have (has_kvm).
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Host:
         install: bool = True,
         layers: Sequence[Path] = (),
         network: Path | None = None,
+        kvm: bool = False,
     ) -> None:
         self.system = system
         self.name = f"kvmhost-{system}-{secrets.token_hex(3)}"
@@ -68,6 +71,7 @@ class Host:
         self._layers = layers
         self._network = f"--network-namespace-path={network}" if network else "--private-network"
         self._boots = 0
+        self._kvm = kvm
         self._files = {
             f"{SEED}/meta-data": f"instance-id: {self.name}\nlocal-hostname: {system}\n",
             f"{SEED}/user-data": user_data if user_data is not None else "#cloud-config\n{}\n",
@@ -125,7 +129,10 @@ class Host:
         :raises HarnessError: it isn't by then; with the console's end.
         """
         start = time.monotonic()
-        argv = nspawn.command(self.name, self._root, "--boot", self._network, "--console=read-only")
+        options = ["--boot", self._network, "--console=read-only"]
+        if self._kvm:
+            options.append(f"--bind={self._kvm_node()}:/dev/kvm")
+        argv = nspawn.command(self.name, self._root, *options)
         if self._boots:
             # btime of /proc/stat moves, as over a machine's reboot: that is how others see that there was one.
             argv = ["unshare", "--time", f"--boottime={self._boots}", *argv]
@@ -292,6 +299,14 @@ class Host:
         report: dict[str, Any] = json.loads(self.read("/run/kvmhost/report.json"))
         return report
 
+    def _kvm_node(self) -> Path:
+        """A device node of its own: this machine's belongs to a group that has another number on the host."""
+        node = self._directory / "kvm"
+        if not node.exists():
+            os.mknod(node, stat.S_IFCHR, os.stat("/dev/kvm").st_rdev)
+            node.chmod(0o666)
+        return node
+
     @property
     def console(self) -> Path:
         """The file with all that the host wrote to its console."""
@@ -339,6 +354,16 @@ class Host:
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.console.read_text(errors="replace"))
         tail = [line for line in text.splitlines() if line.strip()][-lines:]
         return "\n".join([f"the last {len(tail)} lines of its console:", *tail])
+
+
+def has_kvm() -> bool:
+    """Whether this machine has a KVM that makes virtual machines."""
+    try:
+        with open("/dev/kvm", "r+b", buffering=0) as device:
+            os.close(fcntl.ioctl(device, 0xAE01, 0))  # KVM_CREATE_VM
+    except OSError:
+        return False
+    return True
 
 
 @functools.cache  # once per process is enough

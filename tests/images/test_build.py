@@ -532,7 +532,8 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     answers = json.loads(done.stdout)[output.name]
     report = json.loads(answers["report"][1])
     assert (report["result"], report["mode"], report["errors"]) == ("ok", "modular", [])
-    assert json.loads(answers["cloud-init"][1])["extended_status"] == "done"
+    # Without KVM a warning says so.
+    assert json.loads(answers["cloud-init"][1])["extended_status"] in ("done", "degraded done")
     assert "virtual-host" in answers["tuned"][1]
     assert "QEMU" in answers["virsh"][1]
     assert answers["firmware"][0] != 0

@@ -6,8 +6,10 @@ from cc_kvmhost import config as configuration
 from cc_kvmhost import tuned
 from cc_kvmhost.config import Config
 from cc_kvmhost.host import Host, Unit
+from cc_kvmhost.kvm import Kvm
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
 from cc_kvmhost.virt import units as libvirt
+from cc_kvmhost.virt.level import Means
 from cc_kvmhost.virt.mode import System
 from cc_kvmhost.virt.tls import Findings
 
@@ -60,6 +62,8 @@ def host(units: Dict[str, Unit], **changes: Any) -> Host:
         profiles=("balanced", "throughput-performance", "virtual-guest", "virtual-host"),
         profile=tuned.Profile("virtual-guest", False),
         tls={"modular": Findings(), "monolithic": Findings()},
+        kvm=Kvm(True),
+        means=Means("x86_64", True),
     )
     return base._replace(**changes)
 

@@ -1,7 +1,5 @@
 """A call in a child process: its answer, its deadline, its end."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -148,7 +146,7 @@ def test_it_ends_with_its_parent() -> None:
             """),
         ],
         stderr=subprocess.PIPE,
-        text=True,
+        universal_newlines=True,
     )
     assert parent.stderr
     pid = int(parent.stderr.readline())

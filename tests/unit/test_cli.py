@@ -22,6 +22,9 @@ REPORT_KEYS = {
     "steps",
     "errors",
     "warnings",
+    "kvm",
+    "check",
+    "changes_kept",
 }
 GOOD = "#cloud-config\nkvmhost: {}\n"
 VALID = "kvmhost section valid: mode by release, tuned virtual-host"

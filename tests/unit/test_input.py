@@ -17,7 +17,7 @@ UNIT = (
     " .automount, .swap), such as cockpit.socket, at most 255 characters"
 )
 DRIVERS = "qemu, network, storage, nodedev, secret, interface, nwfilter"
-KNOWN = "Known here: libvirt, timeout, tuned, units"
+KNOWN = "Known here: check, kvm, libvirt, timeout, tuned, units"
 AGAIN = "the key stands here again; the first is on line"
 DEFAULTS = "FILE: kvmhost section valid: mode by release, tuned virtual-host"
 

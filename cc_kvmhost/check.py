@@ -1,0 +1,158 @@
+"""Does it host: libvirt's daemons answer a client, and a guest runs.
+
+Whatever calls libvirt is done by a child process, which is killed when its time is over.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from . import files
+from .systemd import failure
+from .systemd.manager import Manager
+from .virt import guest, level, probe
+from .virt.daemons import Endpoint
+
+#: Seconds for the child, and for the one that cleans up after it.
+SECONDS = 60.0
+SECONDS_TO_CLEAR = 10.0
+
+#: What passed last. In /run: another boot has to be checked anew.
+RECORD = "/run/kvmhost/check.json"
+
+#: What the step of a check is, for cloud-init's reporting.
+DESCRIPTION = "wake libvirt's daemons and run a guest"
+
+_CHILD = "cc_kvmhost.virt.probe"
+
+
+class Check(NamedTuple):
+    """A check, as the report shows it. ``accelerator``: the guest's, kvm or tcg; None without a
+    guest. ``error``: "" if it passed. ``reused``: an earlier run since boot made it, and nothing was
+    changed since."""
+
+    level: str
+    passed: bool
+    accelerator: Optional[str] = None
+    milliseconds: float = 0.0
+    error: str = ""
+    reused: bool = False
+
+
+class Order(NamedTuple):
+    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM."""
+
+    level: str
+    mode: str
+    daemons: Tuple[Endpoint, ...]
+    arch: str
+    kvm: bool
+
+
+def reuse(order: Order) -> Optional[Check]:
+    """The check that passed last, if it proved at least what this order wants."""
+    try:
+        record = json.loads((files.read(RECORD) or b"null").decode())
+        if record:
+            check = Check(**record["check"])
+            same = record["order"][1:] == json.loads(json.dumps(order))[1:]
+            if same and level.LEVELS.index(check.level) >= level.LEVELS.index(order.level):
+                return check._replace(reused=True)
+    except (ValueError, TypeError, KeyError):  # not of this version's making
+        pass
+    return None
+
+
+def forget() -> None:
+    """What passed says nothing about a host that changes."""
+    files.remove(RECORD)
+
+
+def run(manager: Manager, order: Order) -> Tuple[Check, List[str]]:
+    """Check; returns what came of it, and each problem in a sentence."""
+    start = time.monotonic()
+    accelerator, problems = _prove(manager, order) if order.level != level.SOCKETS else (None, [])
+    milliseconds = round(1000 * (time.monotonic() - start), 1)
+    check = Check(order.level, not problems, accelerator, milliseconds, "; ".join(problems))
+    if problems:
+        forget()
+    elif not reuse(order):
+        record = {"order": order, "check": check._asdict()}
+        with contextlib.suppress(OSError):  # then the next run checks again
+            files.replace(RECORD, json.dumps(record).encode() + b"\n")
+    return check, problems
+
+
+def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
+    """Have the child wake the daemons and run the guest: the accelerator, and the problems."""
+    from .virt import child
+
+    qemu = next((each for each in order.daemons if each.driver == "qemu"), None)
+    wanted = _guest(order, qemu.name) if order.level == level.GUEST and qemu else None
+    outcome = child.call(_CHILD, "prove", {"daemons": order.daemons, "guest": wanted}, SECONDS)
+    said = {each["daemon"]: each["problem"] for each in outcome.said if "daemon" in each}
+    silence = f"does not answer within {SECONDS:g} s"
+    answers = {
+        daemon.name: said.get(daemon.name, silence)
+        for daemon in order.daemons
+        if daemon.name in said or outcome.overdue
+    }
+    problems = list(outcome.problems) + _daemon_problems(manager, answers)
+    result = outcome.result or {"accelerator": None, "problems": ()}
+    if wanted and qemu:
+        failed = list(result["problems"])
+        steps = [each["guest"] for each in outcome.said if "guest" in each]
+        if outcome.overdue and steps and steps[-1] != probe.DONE:
+            failed.append(f"{steps[-1]}: not done within {SECONDS:g} s")
+        problems += [
+            f"the check's guest {wanted['name']}, {each}; see 'journalctl -u {qemu.name}.service -b'"
+            for each in failed
+        ]
+        if failed or outcome.overdue or outcome.problems:
+            # A daemon that was never reached has nothing of ours.
+            problems += _clear(qemu if not answers.get(qemu.name, "?") else None, wanted["name"])
+    return result["accelerator"], problems
+
+
+def _guest(order: Order, daemon: str) -> Dict[str, Any]:
+    """What guest.run() wants; ``daemon``: which one is to run it."""
+    nonce = guest.new_nonce()
+    more = {"nonce": nonce, "arch": order.arch, "kvm": order.kvm}
+    return {"daemon": daemon, "name": guest.PREFIX + nonce[:8], **more}
+
+
+def _daemon_problems(manager: Manager, answers: Mapping[str, str]) -> List[str]:
+    """For each daemon that did not answer, or has failed since, what systemd knows of it.
+
+    :param answers: daemon -> what is wrong with it, "" if nothing
+    """
+    states = manager.units([daemon + ".service" for daemon in answers])
+    problems = []
+    for daemon, answer in answers.items():
+        service = daemon + ".service"
+        if not answer and states[service].active != "active":
+            answer = "has answered, and does not run any more"
+        if answer:
+            details = ", ".join(failure.details(manager, states[service]))
+            problems.append(f"{service}: {answer} ({details}); see 'journalctl -u {service} -b'")
+    return problems
+
+
+def _clear(qemu: Optional[Endpoint], name: str) -> List[str]:
+    """Remove what a guest left whose child failed or was killed; returns what is left all the same.
+
+    :param qemu: the daemon that has it; None: it was never reached, so it has nothing
+    """
+    from .virt import child
+
+    # The daemon may hang, and its call with it: end the guest's process first.
+    for pid in guest.processes(name):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    outcome = child.call(_CHILD, "clear", {"daemon": qemu}, SECONDS_TO_CLEAR)
+    left = list(outcome.result or outcome.problems)
+    left += [f"process {pid}" for pid in guest.processes(name)]
+    return [f"{name} has left {each}, which the next check removes" for each in left]

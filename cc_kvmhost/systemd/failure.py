@@ -1,0 +1,29 @@
+"""What systemd knows about a unit that failed."""
+
+from typing import List
+
+from .manager import Manager, UnitState
+
+#: Exit statuses that systemd gives to a service that it could not start. Source: systemd.exec(5).
+_STATUSES = {
+    200: "CHDIR",
+    203: "EXEC",
+    217: "USER",
+    226: "NAMESPACE",
+    243: "CREDENTIALS",
+}
+
+
+def details(manager: Manager, state: UnitState) -> List[str]:
+    """The unit's Result, and a service's exit status; its LoadState if systemd has not loaded it."""
+    kind = state.name.rsplit(".", 1)[1].capitalize()
+    if state.load != "loaded":
+        return [state.load]
+    found = []
+    if kind in ("Service", "Socket", "Mount", "Swap"):
+        found.append(manager.property(state.path, kind, "Result", "s").decode())
+    if kind == "Service":
+        status = manager.property(state.path, kind, "ExecMainStatus", "i")
+        name = f"/{_STATUSES[status]}" if status in _STATUSES else ""
+        found.append(f"exit status {status}{name}")
+    return found

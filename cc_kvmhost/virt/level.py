@@ -1,0 +1,61 @@
+"""How far a run proves that this machine hosts guests: from what was asked and what is here.
+
+Each level has all of those before it. ``sockets``: libvirt's sockets can be reached. ``daemons``: each
+daemon starts and answers a client. ``guest``: a guest of a few instructions runs, and says so.
+"""
+
+import platform
+from importlib.util import find_spec
+from typing import NamedTuple, Optional, Sequence
+
+from .guest import MACHINES
+
+LEVELS = SOCKETS, DAEMONS, GUEST = "sockets", "daemons", "guest"
+
+
+class Means(NamedTuple):
+    """What a check needs of this machine. ``arch``: of the kernel, as uname says it. ``binding``:
+    libvirt's for this Python is installed."""
+
+    arch: str = ""
+    binding: bool = False
+
+
+def means() -> Means:
+    return Means(platform.machine(), find_spec("libvirt") is not None)
+
+
+class Level(NamedTuple):
+    """One of LEVELS; ``warning``: why it is not the default, "" if it is, or was asked for."""
+
+    name: str
+    warning: str = ""
+
+
+class NotPossible(Exception):
+    """The level that was asked for can't be had; the text says why."""
+
+
+def choose(asked: Optional[str], drivers: Sequence[str], means: Means) -> Level:
+    """Choose the level.
+
+    :param asked: None: as far as this machine allows
+    :param drivers: those that the mode has
+    :raises NotPossible: a guest was asked for and can't be had
+    """
+    if asked not in (None, GUEST):
+        return Level(str(asked))
+    if "qemu" not in drivers:
+        reason = "kvmhost.libvirt.drivers has no qemu"
+    elif means.arch not in MACHINES:
+        there = " and ".join(sorted(MACHINES))
+        reason = f"there is a guest for {there}, and none for {means.arch}"
+    elif not means.binding:
+        reason = "libvirt's Python binding is missing; install python3-libvirt"
+    else:
+        return Level(GUEST)
+    if asked:
+        raise NotPossible(f"kvmhost.check: guest is not possible: {reason}")
+    return Level(
+        DAEMONS, f"no guest was run to check this host: {reason}; kvmhost.check: daemons accepts it"
+    )

@@ -1,0 +1,91 @@
+"""The child's part of the check: wake the daemons, run the guest; and clean up after another child.
+
+Called by child.py, in a process that is killed at its deadline.
+"""
+
+import contextlib
+import os
+from typing import Any, Callable, Dict, List
+
+from ..errors import KvmhostError
+from . import guest
+from .daemons import Endpoint, wake
+
+Say = Callable[[Any], None]
+
+#: Said of a guest that has come and gone.
+DONE = "done"
+
+
+def prove(order: Dict[str, Any], say: Say) -> Dict[str, Any]:
+    """Wake all daemons side by side, and run the guest on the one that answers for QEMU.
+
+    :param order: ``daemons``: lists of Endpoint's fields; ``guest``: what guest.run() wants and
+        ``daemon``, the name of the one that is to run it; or None
+    :return: the guest's ``accelerator``, and ``problems``: why it did not run. The daemons' answers
+        are said: ``daemon``, and its ``problem`` or "".
+    """
+    daemons = [Endpoint(*fields) for fields in order["daemons"]]
+    wanted = order["guest"]
+    result: Dict[str, Any] = {"accelerator": None, "problems": []}
+
+    def answered(daemon: Endpoint, problem: str) -> None:
+        say({"daemon": daemon.name, "problem": problem})
+
+    def use(daemon: Endpoint, connection: Any) -> None:
+        if wanted and daemon.name == wanted["daemon"]:
+            try:
+                _remove_others(connection)
+                result["accelerator"] = guest.run(connection, wanted, say)
+            except KvmhostError as error:
+                result["problems"] = error.problems
+            say({"guest": DONE})
+
+    if any(daemon.driver for daemon in daemons):
+        _load_binding()
+    wake(daemons, answered, use)
+    return result
+
+
+def clear(order: Dict[str, Any], _say: Say) -> List[str]:
+    """Remove what a child left that failed or was killed, and what those of killed runs left.
+
+    :param order: ``daemon``: Endpoint's fields, of the one that has QEMU's driver; None: it can't
+        be reached
+    :return: the files that are left all the same
+    """
+    guest.remove(guest.files_of())
+    if order["daemon"]:
+        _load_binding()
+        wake(
+            [Endpoint(*order["daemon"])],
+            lambda _daemon, _problem: None,
+            lambda _daemon, connection: _remove_others(connection),
+        )
+    return guest.files_of()
+
+
+def _remove_others(connection: Any) -> None:
+    """Destroy the guests of killed runs, and remove their files. The lock of runs says that there
+    is no other run."""
+    import libvirt
+
+    for domain in connection.listAllDomains():
+        if domain.name().startswith(guest.PREFIX):
+            with contextlib.suppress(libvirt.libvirtError):  # it has gone by itself
+                domain.destroy()
+    guest.remove(guest.files_of())
+
+
+def _load_binding() -> None:
+    # Aliases, modes and the like of this user's are not the question.
+    for name in [name for name in os.environ if name.startswith("LIBVIRT_")]:
+        del os.environ[name]
+    try:
+        import libvirt
+    except ImportError as error:
+        raise KvmhostError(
+            [f"libvirt's Python binding can't be loaded: {error}; install python3-libvirt"]
+        ) from error
+    # The default is to print every error.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)

@@ -1,0 +1,106 @@
+"""What is said about a KVM that can't be used."""
+
+import errno
+import os
+import stat
+from typing import Tuple
+
+import pytest
+
+from cc_kvmhost import kvm
+
+
+class TestWhyThereIsNoDriver:
+    @pytest.mark.parametrize(
+        "arch, flags, words",
+        [
+            ("x86_64", ("hypervisor",), "virtual machine, and its CPU has neither vmx nor svm"),
+            ("x86_64", (), "firmware's setup"),
+            ("x86_64", ("vmx", "hypervisor"), "'modprobe kvm_intel'"),
+            ("x86_64", ("svm",), "'modprobe kvm_amd'"),
+            ("aarch64", (), "EL1"),
+            ("s390x", (), "no sie"),
+            ("s390x", ("sie",), "'modprobe kvm'"),
+            ("ppc64le", (), "'modprobe kvm'"),
+        ],
+    )
+    def test_in_words_to_act_on(self, arch: str, flags: Tuple[str, ...], words: str) -> None:
+        assert words in kvm._why_no_driver(arch, flags)
+
+
+class TestOpening:
+    @pytest.mark.parametrize(
+        "number, words",
+        [
+            (errno.ENOENT, "there is no /dev/kvm: "),
+            (errno.ENODEV, "no driver behind /dev/kvm: "),
+            (errno.ENXIO, "no driver behind /dev/kvm: "),
+            (errno.EPERM, "/dev/kvm can't be opened: Operation not permitted; "),
+            (errno.EIO, "/dev/kvm can't be opened: Input/output error"),
+        ],
+    )
+    def test_words(self, number: int, words: str) -> None:
+        assert kvm._explain_open(OSError(number, os.strerror(number))).startswith(words)
+
+    @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero", __file__])
+    def test_something_else_in_its_place(
+        self, device: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kvm, "DEVICE", device)
+        assert "is not KVM's device" in kvm.read().reason
+        assert not kvm.read().usable
+
+    def test_a_missing_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kvm, "DEVICE", "/nowhere/kvm")
+        assert kvm.read().reason.startswith("there is no /dev/kvm")
+
+    def test_another_hypervisor(self) -> None:
+        assert "another hypervisor" in kvm._explain_create(OSError(errno.EBUSY, "busy"))
+
+
+class TestLibvirtsUser:
+    USER = kvm.User("qemu", 107, (107, 36))
+
+    @pytest.mark.parametrize(
+        "uid, gid, mode, may",
+        [
+            (0, 0, 0o666, True),
+            (0, 36, 0o660, True),
+            (0, 36, 0o640, False),
+            (0, 5, 0o660, False),
+            (0, 5, 0o600, False),
+            (107, 5, 0o600, True),
+            (107, 5, 0o066, False),
+            (0, 36, 0o606, False),
+        ],
+    )
+    def test_by_owner_group_and_mode(self, uid: int, gid: int, mode: int, may: bool) -> None:
+        status = os.stat_result((stat.S_IFCHR | mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
+        assert kvm._may(status, self.USER) == may
+
+    def test_the_message_names_device_user_and_a_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kvm, "DEVICE", "/etc/shadow")
+        reason = kvm._refusal_to(self.USER)
+        assert reason.startswith(
+            "qemu, the user that libvirt runs QEMU as, may not use /etc/shadow (root:"
+        )
+        assert "chmod 0666 /etc/shadow" in reason and "udev rule" in reason
+
+    def test_root_and_nobody_in_particular_may(self) -> None:
+        assert kvm._refusal_to(kvm.User("root", 0, (0,))) == ""
+        assert kvm._refusal_to(None) == ""
+
+    @pytest.mark.parametrize(
+        "text, settings",
+        [
+            ('user = "alice"\ngroup="+42"\n', {"user": "alice", "group": "+42"}),
+            ('#user = "alice"\n  group = "kvm" # x\n', {"group": "kvm"}),
+            ('user_x = "alice"\n', {}),
+        ],
+    )
+    def test_settings(self, text: str, settings: object) -> None:
+        assert kvm._settings(text) == settings
+
+    @pytest.mark.parametrize("name, gid", [("+42", 42), ("42", 42), ("root", 0), ("no-such", 7)])
+    def test_group(self, name: str, gid: int) -> None:
+        assert kvm._gid(name, 7) == gid
