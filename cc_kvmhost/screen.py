@@ -36,8 +36,8 @@ class _Row(NamedTuple):
     units: Tuple[str, ...]
 
 
-def print_report(report: Report, as_json: bool) -> None:
-    """A plan, or what a run has done."""
+def print_report(report: Report, as_json: bool, in_file: bool = True) -> None:
+    """A plan, or what a run has done. ``in_file``: it is in the report file too."""
     if as_json:
         print_json(report.to_json())
         return
@@ -57,7 +57,8 @@ def print_report(report: Report, as_json: bool) -> None:
         print_warnings(report.warnings)
         return
     milliseconds = sum(ms for _, ms in report.steps)
-    facts.append(("result", f"{_result(report.result)}, {milliseconds:.0f} ms; all of it: {PATH}"))
+    where = f"; all of it: {PATH}" if in_file else ""
+    facts.append(("result", f"{_result(report.result)}, {milliseconds:.0f} ms{where}"))
     _print_facts(facts)
     _print_changes(report.changed)
     print_errors(report.errors)

@@ -86,7 +86,7 @@ class TestUsage:
             ["nonsense"],
             ["validate"],
             ["plan", "a", "b"],
-            ["apply", "--root", "/x"],
+            ["apply", "--root", "/x", "--here"],
             ["apply", "--forc"],
             ["apply", "--dry"],
             ["plan", "--js"],
