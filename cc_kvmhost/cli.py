@@ -50,7 +50,7 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    from . import run
+    from . import offline, run
 
     if options.root is not None:
         _require_directory(options.root)
@@ -59,21 +59,29 @@ def plan(options: argparse.Namespace) -> int:
         if options.root is None:
             report = run.preview(asked.section, options.force)
         else:
-            report = run.preview_tree(asked.section, options.root)
+            report = offline.preview(asked.section, options.root)
     screen.print_report(report, options.json)
     return DONE
 
 
 def apply(options: argparse.Namespace) -> int:
-    from . import run
+    from . import offline, run
 
-    asked = _Asked(options.file)
+    root = "/" if options.here else options.root
+    if root is not None:
+        _require_directory(root)
+    asked = _Asked(options.file, default={} if root is not None else None)
     with asked:
-        if options.dry_run:
+        if root is not None:
+            if options.dry_run:
+                report = offline.preview(asked.section, root)
+            else:
+                report = asked.located(offline.apply(asked.section, root, options.here))
+        elif options.dry_run:
             report = run.preview(asked.section, options.force)
         else:
             report = asked.located(run.apply(asked.section, force=options.force))
-    screen.print_report(report, options.json)
+    screen.print_report(report, options.json, root is None)
     return FAULT if report.errors else DONE
 
 
@@ -217,6 +225,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_file(sub)
     _add_force(sub)
     sub.add_argument("--dry-run", action="store_true", help="the same as kvmhost plan")
+    tree = sub.add_mutually_exclusive_group()
+    tree.add_argument(
+        "--root",
+        metavar="DIR",
+        help="change the tree of an image, where nothing runs; FILE absent: all defaults",
+    )
+    tree.add_argument(
+        "--here",
+        action="store_true",
+        help="as --root, for the root that this command runs in: a chroot, a container build",
+    )
 
     sub = add(
         "status",

@@ -1,11 +1,11 @@
-"""Files written whole or not at all."""
+"""Files: written whole or not at all; found in an image's tree as they would be from inside."""
 
 import contextlib
 import fcntl
 import logging
 import os
 import stat
-from typing import BinaryIO, Iterator, Optional
+from typing import BinaryIO, Iterator, List, Optional
 
 LOG = logging.getLogger(__name__)
 
@@ -14,6 +14,28 @@ _SELINUX_ON = "/sys/fs/selinux/enforce"
 #: What the new content's file is called until it takes its place. Always the same for one file, so
 #: that the next run uses up what a killed run left.
 TEMPORARY = ".kvmhost-tmp"
+
+
+def inside(root: str, path: str) -> str:
+    """``path`` below ``root``, its symlinks followed as they would be in there."""
+    done: List[str] = []
+    todo = path.split("/")[::-1]
+    followed = 0
+    while todo:
+        part = todo.pop()
+        here = os.path.join(root, *(done + [part]))
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = done[:-1]
+        elif os.path.islink(here) and followed < 40:
+            followed += 1
+            target = os.readlink(here)
+            done = [] if target.startswith("/") else done
+            todo.extend(target.split("/")[::-1])
+        else:
+            done.append(part)
+    return os.path.join(root, *done)
 
 
 def read(path: str) -> Optional[bytes]:

@@ -145,7 +145,10 @@ def read_tree(root: str, config: Config) -> Host:
 
     :raises KvmhostError: the tree can't be read
     """
+    templates = [name for name in config.units if "@" in name]
     patterns = libvirt.PATTERNS + (tuned.SERVICE, tuned.PPD) + config.units
+    states = unit_files.tree_states(root, patterns)
+    states.update((name, unit_files.tree_state(root, name)) for name in templates)
     units = {
         name: Unit(
             name,
@@ -153,7 +156,8 @@ def read_tree(root: str, config: Config) -> Host:
             installed=state not in _MASKED or unit_files.is_installed(name, root),
             in_etc=unit_files.is_in_etc(name, root),
         )
-        for name, state in unit_files.tree_states(root, patterns).items()
+        for name, state in states.items()
+        if state
     }
     return Host(
         system=read_system(root),
@@ -191,6 +195,10 @@ def read_system(root: str) -> System:
         facts.get("pretty_name", ""),
         facts.get("platform_id", ""),
     )
+
+
+def has_os_release(root: str) -> bool:
+    return _os_release(root) is not None
 
 
 def _os_release(root: str) -> Optional[str]:

@@ -5,12 +5,24 @@ import json
 import logging
 import os
 import time
-from typing import Any, Callable, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 from . import files
 from .config import Config
 from .host import Host
 from .plan import Plan
+from .virt.mode import Choice
 
 LOG = logging.getLogger(__name__)
 
@@ -160,7 +172,18 @@ def of_run(
         _profiles(config, before.profile.name, after.profile.name),
         tuple(steps.done),
         warnings=plan.warnings,
-        kvm=before.kvm._asdict(),
+        kvm=before.kvm._asdict() if before.running else None,
+    )
+
+
+def of_failure(problems: Iterable[str], choice: Optional[Choice], steps: Steps) -> Report:
+    """``choice``: the mode, if one was chosen."""
+    return Report(
+        "failed",
+        choice.mode if choice else None,
+        choice.reason if choice else "",
+        steps=tuple(steps.done),
+        errors=tuple(problems),
     )
 
 

@@ -13,7 +13,7 @@ from .config import Config
 from .errors import KvmhostError
 from .host import Host
 from .plan import Plan
-from .report import Event, Report, Steps, of_plan, of_run
+from .report import Event, Report, Steps, of_failure, of_plan, of_run
 from .systemd import failure, jobs
 from .systemd.bus import BusError
 from .systemd.jobs import JobResults, Jobs
@@ -50,20 +50,6 @@ def preview(section: Any, force: bool = False) -> Report:
             return report._replace(check=made._asdict() if made else None)
 
 
-def preview_tree(section: Any, root: str) -> Report:
-    """What the first boot of an image's tree would change on its disk.
-
-    :raises KvmhostError: the section or the tree is at fault
-    """
-    steps = Steps()
-    with steps.step("validate", "check the kvmhost section"):
-        config = configuration.parse(section)
-    with steps.step("inspect", "look at the tree"):
-        here = host.read_tree(root, config)
-    with steps.step("plan", "choose the mode and what to change"):
-        return of_plan(plan.make(config, here), config, here, steps)
-
-
 def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> Report:
     """Make this host as the section asks, or leave it as it was. A fault of the section or the host
     raises nothing: it gives a report with result "failed" and the errors.
@@ -90,13 +76,7 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
             report = _Run(manager, config, here, chosen, steps, deadline, starts, undo).carry_out()
     except KvmhostError as error:
         choice = error.choice if isinstance(error, plan.NoPlan) else choice
-        report = Report(
-            "failed",
-            choice.mode if choice else None,
-            choice.reason if choice else "",
-            steps=tuple(steps.done),
-            errors=error.problems,
-        )
+        report = of_failure(error.problems, choice, steps)
     return _told(report)
 
 

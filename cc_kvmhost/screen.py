@@ -36,8 +36,8 @@ class _Row(NamedTuple):
     units: Tuple[str, ...]
 
 
-def print_report(report: Report, as_json: bool) -> None:
-    """A plan, or what a run has done."""
+def print_report(report: Report, as_json: bool, in_file: bool = True) -> None:
+    """A plan, or what a run has done. ``in_file``: it is in the report file too."""
     if as_json:
         print_json(report.to_json())
         return
@@ -59,9 +59,8 @@ def print_report(report: Report, as_json: bool) -> None:
     facts += _found(report)
     milliseconds = sum(ms for _, ms in report.steps)
     kept = "; the changes stay" if report.changes_kept else ""
-    facts.append(
-        ("result", f"{_result(report.result)}, {milliseconds:.0f} ms{kept}; all of it: {PATH}")
-    )
+    where = f"; all of it: {PATH}" if in_file else ""
+    facts.append(("result", f"{_result(report.result)}, {milliseconds:.0f} ms{kept}{where}"))
     _print_facts(facts)
     _print_changes(report.changed)
     print_warnings(report.warnings)

@@ -12,8 +12,8 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
     """Compare the host with a section; reads only.
 
     :return: the report, and for each libvirt socket that shall listen why it can't be reached,
-        "" if it can, or that this user can't see it. The report's errors say what does not hold; its ``changed`` what a run would
-        do about it.
+        "" if it can; without those that this user can't see. The report's errors say what does not
+        hold; its ``changed`` what a run would do about it.
     :raises KvmhostError: there is no plan for this host
     """
     report = run.preview(section, force=True)
@@ -30,5 +30,4 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
     errors += [f"not as asked; still to do: {change}" for change in report.changed]
     if report.result == "skipped":
         errors = [report.reason]
-    told = dict(refused, **dict.fromkeys(unseen, "not known: only root may look"))
-    return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), told
+    return report._replace(result="failed" if errors else "ok", errors=tuple(errors)), refused

@@ -43,7 +43,7 @@ def profiles(root: str = "/") -> List[str]:
 
 def read(root: str = "/") -> Profile:
     """The profile by tuned's own files, which it keeps up to date while it runs."""
-    name, mode = (_first_line(os.path.join(root, path.lstrip("/"))) for path in FILES)
+    name, mode = (_first_line(files.inside(root, path)) for path in FILES)
     return Profile(name, mode == "manual")
 
 
@@ -53,10 +53,10 @@ def ask(manager: Manager) -> Profile:
     return Profile(_call(manager, "active_profile").decode(), mode == b"manual")
 
 
-def write(name: str) -> None:
+def write(name: str, root: str = "/") -> None:
     """Set the profile of a tuned that does not run: it reads these files when it starts."""
     for path, text in zip(FILES, (name, "manual")):
-        files.replace(path, text.encode() + b"\n")
+        files.replace(files.inside(root, path), text.encode() + b"\n")
 
 
 def switch(manager: Manager, profile: Profile) -> str:

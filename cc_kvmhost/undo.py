@@ -28,7 +28,7 @@ class Undo:
     def __init__(self, before: Host, chosen: Plan) -> None:
         self._before = before
         self._plan = chosen
-        self._links = _links() if chosen.unit_file_changes else {}
+        self._links = links((ETC, RUN)) if chosen.unit_file_changes else {}
         self._noted: Set[str] = set()
         self._profile_files = (
             {path: files.read(path) for path in tuned.FILES} if chosen.profile else {}
@@ -78,20 +78,8 @@ class Undo:
 
     def _put_links_back(self) -> bool:
         """Put the links back; True if any was different."""
-        # Link by link: enabling or disabling the units would take others along (Also=) and miss
-        # links that an administrator made, because those are not in [Install].
-        now = _links() if self._plan.unit_file_changes else {}
-        different = [
-            path
-            for path in sorted(set(now).union(self._links))
-            if now.get(path) != self._links.get(path) and self._is_ours(path, now)
-        ]
-        for path in different:
-            files.remove(path)
-            if path in self._links:
-                files.make_directory(os.path.dirname(path))
-                os.symlink(self._links[path], path)
-        return bool(different)
+        now = links((ETC, RUN)) if self._plan.unit_file_changes else {}
+        return put_links_back(now, self._links, lambda path: self._is_ours(path, now))
 
     def _is_ours(self, path: str, now: Mapping[str, str]) -> bool:
         """A link that the run changed, or could have: an answer of systemd's may have been lost."""
@@ -162,19 +150,38 @@ def _is_up(active: str) -> bool:
     return active not in ("inactive", "failed", "deactivating")
 
 
-def _links() -> Dict[str, str]:
-    """Every symbolic link that enables, masks or aliases a unit, for good or until the next reboot:
+def links(tops: Iterable[str]) -> Dict[str, str]:
+    """Every symbolic link below some directories, there to enable, mask or alias a unit:
     path -> target."""
-    links = {}
-    for top in (ETC, RUN):
+    found = {}
+    for top in tops:
         for directory, subdirectories, entries in os.walk(top):
             for entry in entries + subdirectories:
                 path = os.path.join(directory, entry)
                 if os.path.islink(path):
-                    links[path] = os.readlink(path)
-    return links
+                    found[path] = os.readlink(path)
+    return found
 
 
-def problems_of(error: Exception) -> List[str]:
+def put_links_back(
+    now: Mapping[str, str], before: Mapping[str, str], is_ours: Callable[[str], bool]
+) -> bool:
+    """Make those links that are ours what they were before; True if any was different."""
+    # Link by link: enabling or disabling the units would take others along (Also=) and miss links
+    # that an administrator made, because those are not in [Install].
+    different = [
+        path
+        for path in sorted(set(now).union(before))
+        if now.get(path) != before.get(path) and is_ours(path)
+    ]
+    for path in different:
+        files.remove(path)
+        if path in before:
+            files.make_directory(os.path.dirname(path))
+            os.symlink(before[path], path)
+    return bool(different)
+
+
+def problems_of(error: BaseException) -> List[str]:
     """What an error of a run says, one line each."""
     return list(error.problems) if isinstance(error, KvmhostError) else [str(error)]

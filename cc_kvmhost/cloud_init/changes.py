@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Tuple, T
 
 from .. import files
 from ..errors import KvmhostError
+from ..files import inside
 
 T = TypeVar("T")
 
@@ -49,28 +50,6 @@ def locked(root: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def inside(root: str, path: str) -> str:
-    """``path`` below ``root``, its symlinks followed as they would be in there."""
-    done: List[str] = []
-    todo = path.split("/")[::-1]
-    followed = 0
-    while todo:
-        part = todo.pop()
-        here = os.path.join(root, *(done + [part]))
-        if part in ("", "."):
-            continue
-        if part == "..":
-            done = done[:-1]
-        elif os.path.islink(here) and followed < 40:
-            followed += 1
-            target = os.readlink(here)
-            done = [] if target.startswith("/") else done
-            todo.extend(target.split("/")[::-1])
-        else:
-            done.append(part)
-    return os.path.join(root, *done)
 
 
 def names(directory: str) -> List[str]:

@@ -12,7 +12,8 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from .. import files
 from ..config import KEY
 from ..errors import KvmhostError
-from .changes import CLOUD_DIR, Change, collected, inside, names, read
+from ..files import inside
+from .changes import CLOUD_DIR, Change, collected, names, read
 
 CLOUD_CFG = CLOUD_DIR + "/cloud.cfg"
 CLOUD_CFG_D = CLOUD_DIR + "/cloud.cfg.d"

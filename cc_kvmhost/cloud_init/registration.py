@@ -9,8 +9,9 @@ from functools import partial
 from typing import List, Tuple
 
 from .. import files
+from ..files import inside
 from . import module_list, schema
-from .changes import CLOUD_DIR, Change, collected, inside, locked, make
+from .changes import CLOUD_DIR, Change, collected, locked, make
 
 
 def check(root: str = "/") -> Tuple[str, ...]:

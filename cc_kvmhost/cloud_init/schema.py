@@ -12,7 +12,8 @@ from typing import Any, Dict, List, Optional, Tuple
 from .. import config, files
 from ..config import KEY
 from ..errors import KvmhostError
-from .changes import Change, collected, inside, names, read_json
+from ..files import inside
+from .changes import Change, collected, names, read_json
 
 DEFINITION = "cc_kvmhost"
 REFERENCE = {"$ref": "#/$defs/" + DEFINITION}

@@ -58,20 +58,46 @@ def tree_states(root: str, patterns: Iterable[str]) -> Dict[str, str]:
 
     :raises KvmhostError: systemctl is missing, or can't read the tree
     """
-    command = ["systemctl", "--root=" + root, "list-unit-files", "--full", "--no-legend"]
-    try:
-        done = subprocess.run(
-            command + ["--no-pager"] + list(patterns),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
-        )
-    except FileNotFoundError as error:
-        raise KvmhostError([f"{root}: its unit files can't be read without systemctl"]) from error
+    done = _systemctl(root, ["list-unit-files", "--full", "--no-legend"], patterns)
     if done.stderr:
         raise KvmhostError([f"{root}: systemctl: {done.stderr.strip()}"])
     rows = (line.split() for line in done.stdout.splitlines())
     return {row[0]: row[1] for row in rows if len(row) > 1}
+
+
+def tree_state(root: str, unit: str) -> str:
+    """UnitFileState of one unit of an image's tree, instances of templates too; "" if there is no
+    unit file."""
+    state = _systemctl(root, ["is-enabled"], [unit]).stdout.strip()
+    return "" if state == "not-found" else state
+
+
+def change_tree(root: str, verb: str, units: Iterable[str]) -> None:
+    """Enable, disable, mask or unmask units of an image's tree.
+
+    :param verb: enable, disable, disable-runtime, mask, unmask
+    :raises KvmhostError: systemctl refused; what it had done by then stays
+    """
+    name, *options = verb.split("-")
+    done = _systemctl(root, [name, "--quiet"] + ["--" + each for each in options], units)
+    if done.returncode:
+        raise KvmhostError([f"{root}: systemctl {name}: {done.stderr.strip()}"])
+
+
+def _systemctl(
+    root: str, words: List[str], units: Iterable[str]
+) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            ["systemctl", "--root=" + root, "--no-pager"] + words + ["--"] + list(units),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            # A unit that has an init script too would have a program of the distribution called.
+            env=dict(os.environ, SYSTEMCTL_SKIP_SYSV="1"),
+        )
+    except FileNotFoundError as error:
+        raise KvmhostError([f"{root}: its unit files can't be read without systemctl"]) from error
 
 
 def is_installed(unit: str, root: str) -> bool:

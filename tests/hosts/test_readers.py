@@ -61,4 +61,5 @@ def test_what_only_root_may_see_is_unknown(system: str, mode: str) -> None:
         assert done.returncode == 1
         assert "only root may look at" in done.stderr and unit in done.stderr
         assert "not as asked" not in done.stderr
+        assert "can't be reached" not in done.stdout and "kvmhost apply" not in done.stdout
         assert host.run(["kvmhost", "status", "/tmp/section.yaml"]).returncode == 0

@@ -437,7 +437,7 @@ class TestDebian:
         """The host's root while it isn't booted."""
         return host.console.parent / "root"
 
-    def provision(self, host: Host) -> subprocess.CompletedProcess[str]:
+    def provision(self, host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
         """With this machine's network and its certificates, for apt and pip."""
         root = self.root(host)
         trusted = Path(os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt"))
@@ -449,7 +449,7 @@ class TestDebian:
         return nspawn.run(
             f"{host.name}-p",
             root,
-            [*environment, f"{PLACE}/provision", "--here"],
+            [*environment, f"{PLACE}/provision", "--here", *arguments],
             "--resolv-conf=bind-host",
             timeout=400,
             stdin=subprocess.DEVNULL,
@@ -483,6 +483,27 @@ class TestDebian:
             assert (status["status"], status["errors"]) == ("done", [])
             assert len(host.read("/etc/machine-id").strip()) == 32
             host.run(["virsh", "-c", "qemu:///system", "list"])
+
+    def test_baked(self, wheel: Path) -> None:
+        """The first boot of an image that has a section baked in writes nothing; what no longer holds is noticed."""
+        secret = self.SECTION + "password: secret\n"
+        os_release = self.OS_RELEASE.format(13, 13)
+        files = {"/root/section": secret}
+        with Host("el10", self.SECTION, install=False, os_release=os_release, files=files) as host:
+            payload(self.root(host), wheel)
+            done = self.provision(host, "--bake", "/root/section")
+            assert done.returncode == 0, done.stdout
+            assert "baking what section asks for" in done.stdout
+            assert "secret" not in host.read("/usr/share/kvmhost-image/baked.yaml")
+            host.chroot(["systemctl", "disable", "virtqemud.socket"])
+            again = self.provision(host)
+            assert again.returncode == 1
+            assert "what was baked does not hold" in again.stdout
+            assert self.provision(host, "--bake", "/root/section").returncode == 0
+            host.boot()
+            report = host.report()
+            assert (report["result"], report["mode"]) == ("ok", "modular")
+            assert [each for each in report["changed"] if not each.startswith("start ")] == []
 
     def test_pystemd_does_not_serve_the_interpreter(self, wheel: Path) -> None:
         """As on EL9, should EPEL's be built for another Python: 0.14.0 is built, its build tools go again."""

@@ -89,7 +89,7 @@ class TestUsage:
             ["nonsense"],
             ["validate"],
             ["plan", "a", "b"],
-            ["apply", "--root", "/x"],
+            ["apply", "--root", "/x", "--here"],
             ["apply", "--forc"],
             ["apply", "--dry"],
             ["plan", "--js"],

@@ -1,0 +1,320 @@
+"""An image's tree, changed offline: by the real systemctl, on trees of a few files."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from cc_kvmhost import cli, host, offline, tuned
+from cc_kvmhost import config as configuration
+from cc_kvmhost.systemd import unit_files
+
+PRESET = "etc/systemd/system-preset/70-kvmhost.preset"
+UNIT = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
+SOCKET = "[Socket]\nListenStream=/run/x\n[Install]\nWantedBy=sockets.target\n"
+DAEMONS = ("virtqemud", "virtnetworkd", "virtstoraged", "virtnodedevd", "virtsecretd", "virtproxyd")
+#: EL 9's rules: the modular daemons, and nothing else.
+EL9_PRESET = "enable virtqemud.service\nenable virtproxyd.socket\nenable tuned.service\ndisable *\n"
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def make_tree(root: Path) -> None:
+    """The tree of an EL 9 image as EL's presets leave it."""
+    system = root / "usr/lib/systemd/system"
+    write(root / "usr/lib/os-release", 'ID="centos"\nVERSION_ID="9"\nPRETTY_NAME="An EL 9"\n')
+    for name in (*DAEMONS, "libvirtd"):
+        # libvirtd's and virtqemud's take virtlogd and virtlockd along.
+        also = "Also=virtlogd.socket\nAlso=virtlockd.socket\n"
+        write(
+            system / (name + ".service"), UNIT + (also if name[-5:] in ("virtd", "qemud") else "")
+        )
+    for name in (*DAEMONS, "libvirtd", "virtlogd", "virtlockd", "cockpit"):
+        write(system / (name + ".socket"), SOCKET)
+    for name in ("tuned.service", "each@.service"):
+        write(system / name, UNIT)
+    write(root / "usr/lib/tuned/profiles/virtual-host/tuned.conf", "[main]\n")
+    write(root / "usr/lib/systemd/system-preset/90-default.preset", EL9_PRESET)
+    write(root / "etc/tuned/active_profile", "balanced\n")
+    systemctl(root, "preset-all")
+
+
+def systemctl(root: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["systemctl", "--root=" + str(root), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        universal_newlines=True,
+    )
+    return done.stdout
+
+
+def content(root: Path) -> Dict[str, str]:
+    """Everything that is in a tree: directories, links and files."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = "-> " + os.readlink(str(path))
+        else:
+            found[name] = "directory" if path.is_dir() else path.read_text()
+    return found
+
+
+def states(root: Path) -> Dict[str, str]:
+    rows = systemctl(root, "list-unit-files", "--no-legend", "--full").splitlines()
+    return {row.split()[0]: row.split()[1] for row in rows}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    make_tree(tmp_path / "root")
+    return tmp_path / "root"
+
+
+def apply(tree: Path, section: Any = None, expected: str = "ok") -> Any:
+    report = offline.apply({} if section is None else section, str(tree))
+    assert report.result == expected, report.errors
+    return report
+
+
+class TestApply:
+    def test_does_what_was_planned(self, tree: Path) -> None:
+        planned = offline.preview({}, str(tree))
+        report = apply(tree)
+        assert report.changed == planned.changed + ("write /" + PRESET,)
+        assert (report.mode, report.reason) == (planned.mode, planned.reason)
+        assert report.units == planned.units
+        assert report.tuned == {"before": "balanced", "after": "virtual-host"}
+        now = states(tree)
+        assert {name: s["after"]["file_state"] for name, s in report.units.items()} == {
+            name: now[name] for name in report.units
+        }
+        assert now["libvirtd.service"] == now["virtlogd.socket"] == "enabled"
+        assert now["virtqemud.service"] == now["virtproxyd.socket"] == "masked"
+        assert tuned.read(str(tree)) == tuned.Profile("virtual-host", True)
+
+    def test_a_second_time_changes_nothing(self, tree: Path) -> None:
+        apply(tree)
+        before = content(tree)
+        assert apply(tree).changed == ()
+        assert content(tree) == before
+
+    def test_another_section_takes_over(self, tree: Path) -> None:
+        apply(tree)
+        assert apply(tree, {"libvirt": {"mode": "modular"}}).mode == "modular"
+        now = states(tree)
+        assert now["virtqemud.socket"] == now["virtlogd.socket"] == "enabled"
+        assert now["libvirtd.service"] == "masked"
+        systemctl(tree, "preset-all")
+        assert states(tree) == now
+
+    def test_units_asked_for(self, tree: Path) -> None:
+        apply(tree, {"units": ["cockpit.socket", "each@one.service"]})
+        wants = tree / "etc/systemd/system/multi-user.target.wants"
+        assert states(tree)["cockpit.socket"] == "enabled"
+        assert os.path.lexists(str(wants / "each@one.service"))
+
+    def test_tuned_left_alone(self, tree: Path) -> None:
+        apply(tree, {"tuned": {"enabled": False}})
+        assert tuned.read(str(tree)).name == "balanced"
+
+
+class TestPresets:
+    @pytest.mark.parametrize("section", [{}, {"libvirt": {"mode": "modular", "autostart": False}}])
+    def test_lead_to_the_same_state(self, tree: Path, section: Any) -> None:
+        asked = dict(section, units=["cockpit.socket", "each@one.service"])
+        apply(tree, asked)
+        before = content(tree)
+        systemctl(tree, "preset-all")
+        assert content(tree) == before
+        assert apply(tree, asked).changed == ()
+
+    def test_without_ours_they_do_not(self, tree: Path) -> None:
+        apply(tree)
+        (tree / PRESET).unlink()
+        systemctl(tree, "preset-all")
+        assert offline.preview({}, str(tree)).changed
+
+    def test_from_nothing(self, tree: Path) -> None:
+        """A first boot that finds /etc without links."""
+        apply(tree)
+        before = states(tree)
+        for directory in ("multi-user.target.wants", "sockets.target.wants"):
+            shutil.rmtree(str(tree / "etc/systemd/system" / directory))
+        systemctl(tree, "preset-all")
+        assert states(tree) == before
+
+
+class TestFailure:
+    """The tree is as before, to the last empty directory."""
+
+    def test_a_wrong_section(self, tree: Path) -> None:
+        before = content(tree)
+        report = apply(tree, {"libvirt": {"mode": "modulr"}}, "failed")
+        assert "kvmhost.libvirt.mode" in report.errors[0] and report.mode is None
+        assert content(tree) == before
+
+    def test_what_is_missing(self, tree: Path) -> None:
+        before = content(tree)
+        report = apply(tree, {"units": ["no.service", "no@x.service"]}, "failed")
+        assert [error.split(":")[1] for error in report.errors] == [" no.service", " no@x.service"]
+        assert report.mode == "monolithic"
+        assert content(tree) == before
+
+    @pytest.mark.parametrize("step", ["mask", "profile", "preset", "verify"])
+    @pytest.mark.parametrize("bare", [False, True], ids=["presets", "no /etc/systemd"])
+    def test_in_the_middle(
+        self, tree: Path, step: str, bare: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if bare:
+            shutil.rmtree(str(tree / "etc/systemd"))
+        else:
+            (tree / "etc/systemd/system/virtlogd.service").symlink_to("/root/linked.service")
+        before = content(tree)
+        if step == "mask":
+            real = unit_files.change_tree
+
+            def fail(root: str, verb: str, units: Any) -> None:
+                real(root, "mast" if verb == "mask" else verb, units)
+
+            monkeypatch.setattr(unit_files, "change_tree", fail)
+        elif step == "verify":
+            monkeypatch.setattr(unit_files, "change_tree", lambda *_: None)
+        else:
+            name = tuned.FILES[1] if step == "profile" else offline.PRESET
+            (tree / (name.lstrip("/") + ".kvmhost-tmp")).mkdir(parents=True)
+            before = content(tree)
+        report = apply(tree, {"tuned": {"profile": "virtual-host"}}, "failed")
+        assert report.errors and report.mode == "monolithic"
+        assert content(tree) == before
+
+    def test_what_can_not_be_put_back_is_said(
+        self, tree: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise OSError("no")
+
+        monkeypatch.setattr(unit_files, "change_tree", refuse)
+        monkeypatch.setattr(offline, "put_links_back", refuse)
+        errors = apply(tree, None, "failed").errors
+        assert errors[0] == "no"
+        assert errors[1] == f"putting things back: no; don't use {tree} as an image"
+
+
+class TestRefused:
+    @pytest.fixture(autouse=True)
+    def _nothing_is_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def never(*_: Any) -> None:
+            raise AssertionError("changed")
+
+        monkeypatch.setattr(unit_files, "change_tree", never)
+        monkeypatch.setattr(tuned, "write", never)
+        monkeypatch.setattr(offline, "_write_preset", never)
+
+    @pytest.mark.parametrize("root", ["/", "//", "/.", "/usr/..", "/proc/self/root"])
+    def test_the_root_that_we_run_in(self, root: str) -> None:
+        report = offline.apply({}, root)
+        assert report.result == "failed"
+        assert "root that this command runs in" in report.errors[0]
+        assert "--here" in report.errors[0]
+
+    @pytest.mark.parametrize("here", [False, True])
+    def test_the_running_system(self, here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(offline, "_is_booted_here", lambda: True)
+        (error,) = offline.apply({}, "/", here).errors
+        assert "leave --root and --here out" in error
+
+    @pytest.mark.parametrize("lacking", ["usr", "usr/lib/os-release"])
+    def test_no_image(self, tree: Path, lacking: str) -> None:
+        (tree / lacking).rename(tree / "elsewhere")
+        (error,) = offline.apply({}, str(tree)).errors
+        assert "not the tree of an image" in error
+
+    def test_no_such_directory(self, tmp_path: Path) -> None:
+        (error,) = offline.apply({}, str(tmp_path / "absent")).errors
+        assert "not the tree of an image" in error
+
+
+class TestLinks:
+    """An absolute link in a tree leads to the tree's files, never to this machine's."""
+
+    @pytest.mark.parametrize("place", ["etc/tuned", "etc/tuned/active_profile"])
+    def test_tuneds_are_followed_inside(self, tree: Path, tmp_path: Path, place: str) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        inside = tree / str(outside).lstrip("/")
+        inside.mkdir(parents=True)
+        (tree / place).rename(inside / "moved")
+        (tree / place).symlink_to(str(outside / "moved"))
+        apply(tree)
+        assert list(outside.iterdir()) == []
+        assert tuned.read(str(tree)).name == "virtual-host"
+        assert apply(tree).changed == ()
+
+    @pytest.mark.parametrize("place", ["", "/systemd", "/systemd/system/multi-user.target.wants"])
+    def test_systemctl_would_follow_them_out(self, tree: Path, tmp_path: Path, place: str) -> None:
+        outside = tmp_path / "outside"
+        shutil.move(str(tree / "etc") + place, str(outside))
+        Path(str(tree / "etc") + place).symlink_to(str(outside))
+        before = content(outside)
+        (error,) = apply(tree, None, "failed").errors
+        assert f"etc{place} leads out of it" in error
+        assert content(outside) == before
+
+    def test_a_relative_link_stays_inside(self, tree: Path) -> None:
+        (tree / "etc/systemd").rename(tree / "usr/systemd")
+        (tree / "etc/systemd").symlink_to("../usr/systemd")
+        apply(tree)
+        assert states(tree)["libvirtd.service"] == "enabled"
+
+
+class TestCommand:
+    def test_report(self, tree: Path, tmp_path: Path, capsys: Any) -> None:
+        section = tmp_path / "section"
+        section.write_text("#cloud-config\nkvmhost: {libvirt: {mode: modular}}\n")
+        assert cli.main(["apply", "--root", str(tree), "--json", str(section)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["result"], report["mode"]) == ("ok", "modular")
+        assert cli.main(["apply", "--root", str(tree), str(section)]) == 0
+        out = capsys.readouterr().out
+        assert "changes  none" in out and "report.json" not in out
+
+    def test_refused(self, capsys: Any) -> None:
+        assert cli.main(["apply", "--root", "/"]) == 1
+        assert "--here" in capsys.readouterr().err
+
+    def test_one_tree(self, tree: Path, capsys: Any) -> None:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["apply", "--root", str(tree), "--here"])
+        assert caught.value.code == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs without root then")
+def test_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = configuration.load_schema()  # the checkout may be readable by root alone
+    monkeypatch.setattr(configuration, "load_schema", lambda: schema)
+    configuration.parse({})
+    host.read_system("/")
+    with tempfile.TemporaryDirectory() as name:
+        make_tree(Path(name))
+        for path in [Path(name), *Path(name).rglob("*")]:
+            os.lchown(str(path), 65534, 65534)
+        os.setegid(65534)
+        os.seteuid(65534)
+        try:
+            report = offline.apply({}, name)
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+        assert report.result == "ok", report.errors
+        assert states(Path(name))["libvirtd.service"] == "enabled"
+        assert (Path(name) / PRESET).stat().st_uid == 65534
