@@ -22,11 +22,7 @@ editors: setup ## The schema in the real yaml-language-server (needs npm)
 hosts: setup ## Tests on throwaway hosts (root)
 	$(TOX) hosts
 
-test-more-editors: setup ## The schema in the real yaml-language-server (needs npm)
-	@command -v npm > /dev/null || { echo "error: no npm: apt-get install npm" >&2; exit 1; }
-	$(TOX) editors
-
-hosts: setup ## The oldest and the newest systems, from mirrors that may be gone (root)
+test-more-hosts: setup ## The oldest and the newest systems, from mirrors that may be gone (root)
 	$(TOX) more-hosts
 
 images: setup ## Tests of images/: RPM, provisioning, mkosi, refusals (root)
