@@ -1,7 +1,7 @@
-"""What is here: release, unit files, units, guests, tuned, certificates. Reads only."""
+"""What is here: release, unit files, units, guests, tuned, certificates, networks and pools. Reads only."""
 
 import os
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional, Tuple
 
 from . import tuned
 from .config import Config
@@ -13,6 +13,9 @@ from .virt import units as libvirt
 from .virt.guests import Guest
 from .virt.mode import System
 from .virt.tls import Findings
+
+if TYPE_CHECKING:
+    from .virt.objects import Objects
 
 _MASKED = ("masked", "masked-runtime")
 
@@ -53,6 +56,7 @@ class Host(NamedTuple):
     ``profiles``: tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong
     with its TLS socket's files. ``hidden``: running sockets that this user may not look at.
     ``clashes``: libvirt's networks that can't start, and why.
+    ``objects``: networks and pools; None if none are asked for, or nothing runs.
     """
 
     system: System
@@ -64,6 +68,7 @@ class Host(NamedTuple):
     tls: Mapping[str, Findings]
     hidden: Tuple[str, ...] = ()
     clashes: Tuple[str, ...] = ()
+    objects: Optional["Objects"] = None
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit(name))
@@ -121,7 +126,17 @@ def read(manager: Manager, config: Config, profile: Optional[tuned.Profile] = No
         tls=tls.look("/") if config.tls else {},
         hidden=sockets.hidden(active),
         clashes=subnets.clashes(),
+        objects=read_objects(config),
     )
+
+
+def read_objects(config: Config) -> "Optional[Objects]":
+    """Networks, pools and what they depend on; None if none are asked for."""
+    if not config.networks and not config.pools:
+        return None
+    from .virt import objects  # not every host pays for its import
+
+    return objects.read(config.networks, config.pools)
 
 
 def read_tree(root: str, config: Config) -> Host:

@@ -4,7 +4,18 @@ A plan is the difference between the host and the wish for each unit. It is empt
 as wished: a run verifies its work by planning again.
 """
 
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from . import tuned
 from .config import KEY, Config
@@ -12,6 +23,11 @@ from .errors import KvmhostError
 from .host import Host, Unit
 from .virt import units as libvirt
 from .virt.mode import Choice, choose
+
+if TYPE_CHECKING:
+    from .virt.networks import NetworkState
+    from .virt.pools import PoolState
+    from .virt.steps import Step
 
 _ENABLED = ("enabled", "enabled-runtime")
 #: A unit on its way down counts as active: only a stop job waits for its end.
@@ -54,6 +70,8 @@ class Plan(NamedTuple):
     shall be inactive, and units whose start limit must not count. ``reload``: when systemd reads
     its unit files again (BEFORE_START, AFTER_RUN, or None for not at all). ``profile``: tuned's to
     set, None for none. ``warnings``: what is no fault, and worth knowing.
+    ``networks``, ``pools``: those that are asked for, as they shall be; ``steps``: what that
+    takes, after all of the above.
     """
 
     mode: str
@@ -71,6 +89,9 @@ class Plan(NamedTuple):
     start: Tuple[str, ...]
     profile: Optional[str]
     warnings: Tuple[str, ...] = ()
+    networks: Mapping[str, "NetworkState"] = {}
+    pools: Mapping[str, "PoolState"] = {}
+    steps: Tuple["Step", ...] = ()
 
     @property
     def changed(self) -> List[str]:
@@ -89,7 +110,7 @@ class Plan(NamedTuple):
         ]
         if self.profile is not None:
             changes.append(f"tuned profile {self.profile}")
-        return changes
+        return changes + [str(step) for step in self.steps]
 
     @property
     def is_empty(self) -> bool:
@@ -148,9 +169,32 @@ def make_for(choice: Choice, config: Config, host: Host, force: bool = False) ->
         problems += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode].problems]
     plan = _difference(choice, config, host, wishes)
     problems += _guest_problems(plan, host, force)
+    problems += _driver_problems(choice.mode, config, host)
+    plan, obstacles = _with_objects(plan, config, host)
+    problems += obstacles
     if problems:
         raise NoPlan(problems, choice)
     return plan
+
+
+def _with_objects(plan: Plan, config: Config, host: Host) -> Tuple[Plan, List[str]]:
+    """The plan, with networks and pools; and what stands in their way."""
+    here = host.objects
+    if here is None:
+        return plan, []
+    from .virt import networks, pools  # not every host pays for their import
+
+    problems = [
+        f"{KEY}.libvirt.networks[{number}].bridge: {each.bridge}: {here.bridges[each.bridge]}"
+        for number, each in enumerate(config.networks)
+        if here.bridges.get(each.bridge)
+    ]
+    wanted, steps, obstacles = networks.decide(
+        config.networks, here.networks, here.routes, bool(host.guests)
+    )
+    pools_wanted, more, pool_obstacles = pools.decide(config.pools, here.pools, here.places)
+    plan = plan._replace(networks=wanted, pools=pools_wanted, steps=tuple(steps + more))
+    return plan, problems + obstacles + pool_obstacles
 
 
 def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
@@ -319,7 +363,9 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
             " reached"
         )
     if choice.mode == libvirt.MONOLITHIC or "network" in config.drivers:
-        warnings += host.clashes
+        # Those that are asked for get another subnet, or an error.
+        asked = tuple(f"libvirt's network {each.name} " for each in config.networks)
+        warnings += [each for each in host.clashes if not asked or not each.startswith(asked)]
     ppd = host.unit(tuned.PPD)
     if config.tuned and config.profile is not None and ppd.installed and not _is(ppd, "masked"):
         warnings.append(
@@ -446,6 +492,25 @@ def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> Li
             )
         elif _is(unit, "masked"):
             problems.append(f"{where} is masked; take it out, or run 'systemctl unmask {name}'")
+    return problems
+
+
+def _driver_problems(mode: str, config: Config, host: Host) -> List[str]:
+    """What networks and pools need beside themselves."""
+    problems = []
+    for key, driver, asked in (
+        ("networks", "network", config.networks),
+        ("pools", "storage", config.pools),
+    ):
+        if asked and mode == libvirt.MODULAR and driver not in config.drivers:
+            problems.append(
+                f"{KEY}.libvirt.{key}: needs the driver {driver}, which {KEY}.libvirt.drivers leaves"
+                " out; add it there"
+            )
+        if asked and host.objects and not host.objects.binding:
+            problems.append(
+                f"{KEY}.libvirt.{key}: libvirt's Python binding is missing; install python3-libvirt"
+            )
     return problems
 
 

@@ -60,7 +60,8 @@ class Report(NamedTuple):
     ``changed``: one sentence per change. ``queued``: units whose start waits for cloud-init.
     ``units``: name -> {"before", "after"}, each {"file_state", "active"}.
     ``tuned``: {"before", "after"}, the profiles; empty if tuned is left alone. ``warnings``: no
-    failures.
+    failures. ``networks``, ``pools``: those that are asked for: name -> {"before", "after"}, null
+    where there is none.
     """
 
     result: str
@@ -70,6 +71,8 @@ class Report(NamedTuple):
     queued: Tuple[str, ...] = ()
     units: Dict[str, Dict[str, Dict[str, str]]] = {}
     tuned: Dict[str, str] = {}
+    networks: Dict[str, Dict[str, Any]] = {}
+    pools: Dict[str, Dict[str, Any]] = {}
     steps: Tuple[Tuple[str, float], ...] = ()
     errors: Tuple[str, ...] = ()
     warnings: Tuple[str, ...] = ()
@@ -127,6 +130,8 @@ def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:
         tuple(plan.changed),
         units=units,
         tuned=_profiles(config, host.profile.name, after_profile),
+        networks=_objects(plan.networks, host.objects and host.objects.networks, plan.networks),
+        pools=_objects(plan.pools, host.objects and host.objects.pools, plan.pools),
         steps=tuple(steps.done),
         warnings=plan.warnings,
     )
@@ -146,6 +151,10 @@ def of_run(
         queued,
         units,
         _profiles(config, before.profile.name, after.profile.name),
+        _objects(
+            plan.networks, *(host.objects and host.objects.networks for host in (before, after))
+        ),
+        _objects(plan.pools, *(host.objects and host.objects.pools for host in (before, after))),
         tuple(steps.done),
         warnings=plan.warnings,
     )
@@ -160,6 +169,15 @@ def of_failure(problems: Iterable[str], choice: Optional[Choice], steps: Steps) 
         steps=tuple(steps.done),
         errors=tuple(problems),
     )
+
+
+def _objects(names: Iterable[str], before: Any, after: Any) -> Dict[str, Dict[str, Any]]:
+    """Networks, or pools, as they were and are; ``before`` and ``after`` by name, or None."""
+
+    def shown(name: str, states: Any) -> Any:
+        return states[name].shown() if states and name in states else None
+
+    return {name: {"before": shown(name, before), "after": shown(name, after)} for name in names}
 
 
 def _state(host: Host, name: str) -> Dict[str, str]:

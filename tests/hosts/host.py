@@ -47,6 +47,7 @@ class Host:
     to replace the system's own. ``files``: further files to write (path to text). ``install``: with cc_kvmhost
     installed and registered, or as the distribution made it. ``layers``: directories to lay over the system's root.
     ``network``: a network namespace's file to boot in, rather than in one of its own without anything.
+    ``bind``: this machine's device nodes that it gets.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Host:
         install: bool = True,
         layers: Sequence[Path] = (),
         network: Path | None = None,
+        bind: Sequence[str] = (),
     ) -> None:
         self.system = system
         self.name = f"kvmhost-{system}-{secrets.token_hex(3)}"
@@ -68,6 +70,7 @@ class Host:
         self._layers = layers
         self._network = f"--network-namespace-path={network}" if network else "--private-network"
         self._boots = 0
+        self._bind = bind
         self._files = {
             f"{SEED}/meta-data": f"instance-id: {self.name}\nlocal-hostname: {system}\n",
             f"{SEED}/user-data": user_data if user_data is not None else "#cloud-config\n{}\n",
@@ -125,7 +128,9 @@ class Host:
         :raises HarnessError: it isn't by then; with the console's end.
         """
         start = time.monotonic()
-        argv = nspawn.command(self.name, self._root, "--boot", self._network, "--console=read-only")
+        options = ["--boot", self._network, "--console=read-only"]
+        options += [f"--bind={path}" for path in self._bind]
+        argv = nspawn.command(self.name, self._root, *options)
         if self._boots:
             # btime of /proc/stat moves, as over a machine's reboot: that is how others see that there was one.
             argv = ["unshare", "--time", f"--boottime={self._boots}", *argv]
