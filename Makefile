@@ -15,6 +15,10 @@ lint: setup ## ruff, mypy, import-linter, vermin, tmt, shellcheck
 unit: setup ## Unit tests, with each of the Pythons of RHEL that is found
 	$(TOX) unit,interpreters
 
+editors: setup ## The schema in the real yaml-language-server (needs npm)
+	@command -v npm > /dev/null || { echo "error: no npm: apt-get install npm" >&2; exit 1; }
+	$(TOX) editors
+
 hosts: setup ## Tests on throwaway hosts (root)
 	$(TOX) hosts
 
@@ -50,4 +54,4 @@ bench: setup ## Measure a run against systemctl and Ansible; a quarter of an hou
 clean: ## Remove what the targets made here (the cache of roots stays)
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup test lint unit hosts test-more-hosts images test-images rpm verify-centos roots demo shell bench clean
+.PHONY: help setup test lint unit editors hosts test-more-hosts images test-images rpm verify-centos roots demo shell bench clean

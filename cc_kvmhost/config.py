@@ -4,12 +4,30 @@ import json
 import os
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from . import problems
+from . import contradictions, problems
 from .errors import KvmhostError
 from .problems import KEY as KEY
 from .problems import Problem
 
 SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "schemas", "kvmhost.schema.json")
+
+
+class Network(NamedTuple):
+    """A libvirt network that is asked for. ``subnet``: mode nat; "auto" or in CIDR notation.
+    ``bridge``: mode bridge."""
+
+    name: str
+    mode: str
+    subnet: str = "auto"
+    bridge: str = ""
+
+
+class Pool(NamedTuple):
+    """A libvirt storage pool that is asked for."""
+
+    name: str
+    type: str
+    path: str = ""
 
 
 class Config(NamedTuple):
@@ -28,6 +46,8 @@ class Config(NamedTuple):
     timeout: int
     kvm: str = "warn"
     check: Optional[str] = None
+    networks: Tuple[Network, ...] = ()
+    pools: Tuple[Pool, ...] = ()
 
 
 def load_schema() -> Dict[str, Any]:
@@ -37,7 +57,7 @@ def load_schema() -> Dict[str, Any]:
 
 def check(section: Any) -> List[Problem]:
     """Every problem of a section (any YAML value), in the order of the section."""
-    return problems.find(section, load_schema())
+    return problems.find(section, load_schema()) or list(contradictions.find(section))
 
 
 def parse(section: Any) -> Config:
@@ -60,6 +80,8 @@ def parse(section: Any) -> Config:
         timeout=full["timeout"],
         kvm=full["kvm"],
         check=(section or {}).get("check"),
+        networks=tuple(Network(**each) for each in full["libvirt"]["networks"]),
+        pools=tuple(Pool(**each) for each in full["libvirt"]["pools"]),
     )
 
 

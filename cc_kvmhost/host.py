@@ -1,7 +1,7 @@
-"""What is here: release, unit files, units, guests, tuned, certificates. Reads only."""
+"""What is here: release, unit files, units, guests, tuned, certificates, networks and pools. Reads only."""
 
 import os
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional, Tuple
 
 from . import kvm, tuned
 from .config import Config
@@ -16,6 +16,9 @@ from .virt.level import Means
 from .virt.mode import System
 from .virt.secret_key import SecretKey
 from .virt.tls import Findings
+
+if TYPE_CHECKING:
+    from .virt.objects import Objects
 
 _MASKED = ("masked", "masked-runtime")
 
@@ -56,7 +59,8 @@ class Host(NamedTuple):
     ``profiles``: tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong
     with its TLS socket's files. ``hidden``: running sockets that this user may not look at.
     ``clashes``: libvirt's networks that can't start, and why. ``kvm``, ``means``, ``secret_key``: as
-    their own files say; of an image's tree, nothing.
+    their own files say; of an image's tree, nothing. ``objects``: networks and pools; None if none
+    are asked for, or nothing runs.
     """
 
     system: System
@@ -71,6 +75,7 @@ class Host(NamedTuple):
     kvm: Kvm = Kvm(False)
     means: Means = Means()
     secret_key: SecretKey = SecretKey()
+    objects: Optional["Objects"] = None
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit(name))
@@ -137,7 +142,17 @@ def read(
         kvm=before.kvm if before else kvm.read(),
         means=before.means if before else level.means(),
         secret_key=SecretKey() if before else secret_key.read(),
+        objects=read_objects(config),
     )
+
+
+def read_objects(config: Config) -> "Optional[Objects]":
+    """Networks, pools and what they depend on; None if none are asked for."""
+    if not config.networks and not config.pools:
+        return None
+    from .virt import objects  # not every host pays for its import
+
+    return objects.read(config.networks, config.pools)
 
 
 def read_tree(root: str, config: Config) -> Host:

@@ -4,7 +4,18 @@ A plan is the difference between the host and the wish for each unit. It is empt
 as wished: a run verifies its work by planning again.
 """
 
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from . import tuned
 from .config import KEY, Config
@@ -15,6 +26,11 @@ from .virt import units as libvirt
 from .virt.level import NotPossible
 from .virt.level import choose as choose_level
 from .virt.mode import Choice, choose
+
+if TYPE_CHECKING:
+    from .virt.networks import NetworkState
+    from .virt.pools import PoolState
+    from .virt.steps import Step
 
 _ENABLED = ("enabled", "enabled-runtime")
 #: A unit on its way down counts as active: only a stop job waits for its end.
@@ -61,7 +77,8 @@ class Plan(NamedTuple):
     set, None for none. ``key_aside``: the path that libvirt's key for secrets is renamed to, before
     all else; None if it stays. ``level``: of the check at the end; None in an image's tree.
     ``warnings``: what the report warns of. ``fault``: what makes the run fail although all of it is
-    done; "" if nothing does.
+    done; "" if nothing does. ``networks``, ``pools``: those that are asked for, as they shall be;
+    ``steps``: what that takes, after all of the above but before the check.
     """
 
     mode: str
@@ -82,6 +99,9 @@ class Plan(NamedTuple):
     level: Optional[str] = None
     warnings: Tuple[str, ...] = ()
     fault: str = ""
+    networks: Mapping[str, "NetworkState"] = {}
+    pools: Mapping[str, "PoolState"] = {}
+    steps: Tuple["Step", ...] = ()
 
     @property
     def changed(self) -> List[str]:
@@ -104,7 +124,7 @@ class Plan(NamedTuple):
             changes.append(
                 f"rename {secret_key.PATH}, which this machine can't decrypt, to {self.key_aside}"
             )
-        return changes
+        return changes + [str(step) for step in self.steps]
 
     @property
     def is_empty(self) -> bool:
@@ -170,9 +190,32 @@ def make_for(choice: Choice, config: Config, host: Host, force: bool = False) ->
         except NotPossible as error:
             problems.append(str(error))
     problems += _guest_problems(plan, host, force)
+    problems += _driver_problems(choice.mode, config, host)
+    plan, obstacles = _with_objects(plan, config, host)
+    problems += obstacles
     if problems:
         raise NoPlan(problems, choice)
     return plan
+
+
+def _with_objects(plan: Plan, config: Config, host: Host) -> Tuple[Plan, List[str]]:
+    """The plan, with networks and pools; and what stands in their way."""
+    here = host.objects
+    if here is None:
+        return plan, []
+    from .virt import networks, pools  # not every host pays for their import
+
+    problems = [
+        f"{KEY}.libvirt.networks[{number}].bridge: {each.bridge}: {here.bridges[each.bridge]}"
+        for number, each in enumerate(config.networks)
+        if here.bridges.get(each.bridge)
+    ]
+    wanted, steps, obstacles = networks.decide(
+        config.networks, here.networks, here.routes, bool(host.guests)
+    )
+    pools_wanted, more, pool_obstacles = pools.decide(config.pools, here.pools, here.places)
+    plan = plan._replace(networks=wanted, pools=pools_wanted, steps=tuple(steps + more))
+    return plan, problems + obstacles + pool_obstacles
 
 
 def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
@@ -348,7 +391,9 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
             " reached"
         )
     if choice.mode == libvirt.MONOLITHIC or "network" in config.drivers:
-        warnings += host.clashes
+        # Those that are asked for get another subnet, or an error.
+        asked = tuple(f"libvirt's network {each.name} " for each in config.networks)
+        warnings += [each for each in host.clashes if not asked or not each.startswith(asked)]
     ppd = host.unit(tuned.PPD)
     if config.tuned and config.profile is not None and ppd.installed and not _is(ppd, "masked"):
         warnings.append(
@@ -497,6 +542,25 @@ def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> Li
             )
         elif _is(unit, "masked"):
             problems.append(f"{where} is masked; take it out, or run 'systemctl unmask {name}'")
+    return problems
+
+
+def _driver_problems(mode: str, config: Config, host: Host) -> List[str]:
+    """What networks and pools need beside themselves."""
+    problems = []
+    for key, driver, asked in (
+        ("networks", "network", config.networks),
+        ("pools", "storage", config.pools),
+    ):
+        if asked and mode == libvirt.MODULAR and driver not in config.drivers:
+            problems.append(
+                f"{KEY}.libvirt.{key}: needs the driver {driver}, which {KEY}.libvirt.drivers leaves"
+                " out; add it there"
+            )
+        if asked and host.objects and not host.objects.binding:
+            problems.append(
+                f"{KEY}.libvirt.{key}: libvirt's Python binding is missing; install python3-libvirt"
+            )
     return problems
 
 

@@ -143,6 +143,9 @@ def _explain(error: Any, schema: Dict[str, Any]) -> List[Problem]:
     if error.validator == "minItems":
         what = f"{shown(value)} is not allowed; leave the key out for the default"
         return [Problem(path, what, _allowed(rule))]
+    if error.validator == "required":
+        missing = [key for key in rule["required"] if key not in value]
+        return [Problem(path, f"needs the key {key!r}") for key in missing]
     hint = _hint(value, rule)
     return [Problem(path, f"{shown(value)} is not allowed{hint}", _allowed(rule))]
 
@@ -211,7 +214,8 @@ def _allowed(rule: Dict[str, Any]) -> str:
     if "minItems" in rule:
         return "a list of at least {} of {}".format(rule["minItems"], _allowed(rule["items"]))
     types = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
-    return " or ".join(_TYPES[each] for each in types)
+    most = " of at most {maxItems}".format(**rule) if "maxItems" in rule else ""
+    return " or ".join(_TYPES[each] for each in types) + most
 
 
 def _without_repetition(problems: List[Problem]) -> List[Problem]:

@@ -62,7 +62,8 @@ class Report(NamedTuple):
     ``tuned``: {"before", "after"}, the profiles; empty if tuned is left alone. ``warnings``: what is
     no failure, and may surprise. ``kvm``: what KVM can do here, kvm.Kvm's fields; None where nobody
     looked. ``check``: check.Check's fields; None if there was no check. ``changes_kept``: the run
-    failed after all of ``changed`` was done, which stays.
+    failed after all of ``changed`` was done, which stays. ``networks``, ``pools``: those that are
+    asked for: name -> {"before", "after"}, null where there is none.
     """
 
     result: str
@@ -72,6 +73,8 @@ class Report(NamedTuple):
     queued: Tuple[str, ...] = ()
     units: Dict[str, Dict[str, Dict[str, str]]] = {}
     tuned: Dict[str, str] = {}
+    networks: Dict[str, Dict[str, Any]] = {}
+    pools: Dict[str, Dict[str, Any]] = {}
     steps: Tuple[Tuple[str, float], ...] = ()
     errors: Tuple[str, ...] = ()
     warnings: Tuple[str, ...] = ()
@@ -150,6 +153,8 @@ def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:
         tuple(plan.changed),
         units=units,
         tuned=_profiles(config, host.profile.name, after_profile),
+        networks=_objects(plan.networks, host.objects and host.objects.networks, plan.networks),
+        pools=_objects(plan.pools, host.objects and host.objects.pools, plan.pools),
         steps=tuple(steps.done),
         warnings=plan.warnings,
         kvm=host.kvm._asdict() if host.running else None,
@@ -170,6 +175,10 @@ def of_run(
         queued,
         units,
         _profiles(config, before.profile.name, after.profile.name),
+        _objects(
+            plan.networks, *(host.objects and host.objects.networks for host in (before, after))
+        ),
+        _objects(plan.pools, *(host.objects and host.objects.pools for host in (before, after))),
         tuple(steps.done),
         warnings=plan.warnings,
         kvm=before.kvm._asdict() if before.running else None,
@@ -185,6 +194,15 @@ def of_failure(problems: Iterable[str], choice: Optional[Choice], steps: Steps) 
         steps=tuple(steps.done),
         errors=tuple(problems),
     )
+
+
+def _objects(names: Iterable[str], before: Any, after: Any) -> Dict[str, Dict[str, Any]]:
+    """Networks, or pools, as they were and are; ``before`` and ``after`` by name, or None."""
+
+    def shown(name: str, states: Any) -> Any:
+        return states[name].shown() if states and name in states else None
+
+    return {name: {"before": shown(name, before), "after": shown(name, after)} for name in names}
 
 
 def _state(host: Host, name: str) -> Dict[str, str]:

@@ -27,6 +27,8 @@ from .virt.units import socket_path
 LOG = logging.getLogger(__name__)
 
 LOCK = "/run/kvmhost/lock"
+#: For all steps of networks and pools together.
+OBJECTS_SECONDS = 60.0
 NO_SYSTEMD = "no systemd runs here (a container build or a chroot): nothing was done"
 
 
@@ -154,6 +156,7 @@ class _Run(NamedTuple):
             self._reload(plan.BEFORE_START)
             started = self._start()
             after = self._verify(started)
+            after = self._change_objects(after)
             self._reload(plan.AFTER_RUN)
         except (KvmhostError, BusError, OSError) as error:
             problems = problems_of(error)
@@ -289,6 +292,7 @@ class _Run(NamedTuple):
             # A service of ``units`` may end when its work is done.
             ended = set(self.config.units).intersection(started.results)
             accepted = {"start " + unit for unit in ended.union(started.queued)}
+            accepted.update(map(str, left.steps))  # their turn comes
             up = [unit for unit, wish in left.wishes.items() if wish.active]
             refused = sockets.refusals(set(up).difference(started.queued))
             problems = sockets.problems(refused)
@@ -299,6 +303,33 @@ class _Run(NamedTuple):
             ]
             if problems:
                 raise KvmhostError(problems)
+        return after
+
+    def _change_objects(self, after: Host) -> Host:
+        """Networks and pools: by their daemons, which run now. Returns the host after it."""
+        if not self.plan.steps:
+            return after
+        from .virt import child, objects  # not every host pays for their import
+
+        with self.steps.step("objects", "define and start networks and pools"):
+            order = objects.order(self.plan.mode, self.plan.steps)
+            self.undo.steps = self.plan.steps  # until it is known how far they got
+            outcome = child.call(objects.__name__, "carry_out", order, OBJECTS_SECONDS)
+            done = self.plan.steps[: outcome.said[-1] + 1] if outcome.said else ()
+            self.undo.steps = done
+            problems = list(outcome.problems)
+            if outcome.overdue:
+                at = done[-1] if done else "no answer"
+                problems.append(f"{at}: not done within {OBJECTS_SECONDS:g} s")
+            if not problems:
+                seen = host.read_objects(self.config)
+                after = after._replace(objects=seen)
+                choice = Choice(self.plan.mode, self.plan.reason)
+                left = plan.make_for(choice, self.config, after, force=True)
+                problems = [f"{step}: still to do after the run" for step in left.steps]
+            if problems:
+                service = objects.service(self.plan.mode, done[-1].kind if done else "network")
+                raise KvmhostError(f"{each}; see 'journalctl -u {service} -b'" for each in problems)
         return after
 
     def _require(self, done: JobResults, verb: str) -> None:

@@ -185,6 +185,9 @@ def _section(config: Config) -> str:
         words.append("TLS")
     if not config.autostart:
         words.append("no autostart")
+    for key in ("networks", "pools"):
+        names = [each.name for each in getattr(config, key)]
+        words += [f"{key} " + " ".join(names)] if names else []
     profile = config.profile or "with its own profile"
     words.append(f"tuned {profile}" if config.tuned else "tuned left alone")
     if config.units:

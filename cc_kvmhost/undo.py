@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Set
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Set
 
 from . import files, tuned
 from .errors import KvmhostError
@@ -15,15 +15,25 @@ from .systemd.manager import Manager
 from .systemd.unit_files import ETC, RUN
 from .virt import secret_key
 
+if TYPE_CHECKING:
+    from .virt.steps import Step
+
 LOG = logging.getLogger(__name__)
 
 #: Seconds for the jobs that put things back, each kind. More than systemd's own 90 s, after which it
 #: kills what does not stop.
 _SECONDS = 100.0
+#: The same for networks and pools.
+_OBJECTS_SECONDS = 30.0
 
 
 class Undo:
-    """What the host was like before a run, and the way back."""
+    """What the host was like before a run, and the way back.
+
+    ``steps``: what was done, or begun, to networks and pools.
+    """
+
+    steps: Sequence["Step"] = ()
 
     def __init__(self, before: Host, chosen: Plan) -> None:
         self._before = before
@@ -56,7 +66,7 @@ class Undo:
         ]
 
     def _put_back(self, manager: Manager) -> List[str]:
-        problems: List[str] = []
+        problems = self._put_objects_back()
         # Stop first, because systemd forgets how to stop a unit once it is masked.
         for step in (
             self._stop,
@@ -70,6 +80,17 @@ class Undo:
             except (BusError, OSError) as error:
                 problems += problems_of(error)
         return problems
+
+    def _put_objects_back(self) -> List[str]:
+        if not self.steps:
+            return []
+        from .virt import child, objects  # not every host pays for their import
+        from .virt.steps import back
+
+        order = objects.order(self._plan.mode, back(self.steps))
+        outcome = child.call(objects.__name__, "carry_out", order, _OBJECTS_SECONDS)
+        late = f"networks and pools: not done within {_OBJECTS_SECONDS:g} s"
+        return list(outcome.problems) + ([late] if outcome.overdue else [])
 
     def _put_unit_files_back(self, manager: Manager) -> List[str]:
         if self._put_links_back():

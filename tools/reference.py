@@ -42,13 +42,17 @@ def code(value: Any) -> str:
 def kind(rule: Dict[str, Any]) -> str:
     types = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
     names = " or ".join(TYPES[each] for each in types)
-    return names + " of strings" if types == ["array"] else names
+    if types != ["array"]:
+        return names
+    return f"{names} of {'mappings' if 'properties' in rule['items'] else 'strings'}"
 
 
 def allowed(rule: Dict[str, Any]) -> str:
     """What values are allowed beyond the type; empty if all are."""
     if "items" in rule:
-        parts = [allowed(rule["items"])]
+        parts = [allowed(rule["items"])] if "properties" not in rule["items"] else []
+        if "maxItems" in rule:
+            parts.append("at most {maxItems}".format(**rule))
         if "minItems" in rule:
             parts.append("at least {minItems}".format(**rule))
         if rule.get("uniqueItems"):
@@ -71,6 +75,17 @@ def details(rule: Dict[str, Any]) -> List[str]:
         if limits:
             lines.append("- Allowed: " + limits)
         lines.append("")
+    if "properties" in rule.get("items", {}):
+        lines += [*table(rule["items"]), ""]
+    return lines
+
+
+def table(rule: Dict[str, Any]) -> List[str]:
+    """The keys of each mapping of a list."""
+    lines = ["| key | | allowed |", "|---|---|---|"]
+    for name, sub in rule["properties"].items():
+        needed = " Required." if name in rule["required"] else ""
+        lines.append(f"| `{name}` | {text(sub)}{needed} | {allowed(sub)} |")
     return lines
 
 

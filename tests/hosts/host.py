@@ -49,6 +49,7 @@ class Host:
     installed and registered, or as the distribution made it. ``layers``: directories to lay over the system's root.
     ``network``: a network namespace's file to boot in, rather than in one of its own without anything.
     ``kvm``: with a /dev/kvm that everybody may use, which this machine must have (has_kvm).
+    ``bind``: this machine's device nodes that it gets.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Host:
         layers: Sequence[Path] = (),
         network: Path | None = None,
         kvm: bool = False,
+        bind: Sequence[str] = (),
     ) -> None:
         self.system = system
         self.name = f"kvmhost-{system}-{secrets.token_hex(3)}"
@@ -72,6 +74,7 @@ class Host:
         self._network = f"--network-namespace-path={network}" if network else "--private-network"
         self._boots = 0
         self._kvm = kvm
+        self._bind = bind
         self._files = {
             f"{SEED}/meta-data": f"instance-id: {self.name}\nlocal-hostname: {system}\n",
             f"{SEED}/user-data": user_data if user_data is not None else "#cloud-config\n{}\n",
@@ -132,6 +135,7 @@ class Host:
         options = ["--boot", self._network, "--console=read-only"]
         if self._kvm:
             options.append(f"--bind={self._kvm_node()}:/dev/kvm")
+        options += [f"--bind={path}" for path in self._bind]
         argv = nspawn.command(self.name, self._root, *options)
         if self._boots:
             # btime of /proc/stat moves, as over a machine's reboot: that is how others see that there was one.

@@ -126,7 +126,12 @@ def applied(plan: Plan, before: Host) -> Host:
     profile = before.profile
     if plan.profile is not None:
         profile = tuned.Profile(plan.profile, True)
-    return before._replace(units=units, profile=profile)
+    objects = before.objects
+    if objects is not None:
+        objects = objects._replace(
+            networks={**objects.networks, **plan.networks}, pools={**objects.pools, **plan.pools}
+        )
+    return before._replace(units=units, profile=profile, objects=objects)
 
 
 def split(change: str) -> Tuple[str, str]:

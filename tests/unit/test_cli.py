@@ -19,6 +19,8 @@ REPORT_KEYS = {
     "queued",
     "units",
     "tuned",
+    "networks",
+    "pools",
     "steps",
     "errors",
     "warnings",

@@ -186,6 +186,12 @@ class TestCommands:
             # The images do without weak dependencies; here dnf brings them.
             assert {"libvirt-daemon", "python3-libvirt"} <= set(told.split()) <= wanted
 
+    def test_the_language_server_is_the_one_that_is_tested(self) -> None:
+        tested = (ROOT / "tests/editors/test_language_server.py").read_text(encoding="utf-8")
+        (version,) = re.findall(r'^VERSION = "(.*)"$', tested, re.M)
+        told = (ROOT / "docs/editors.md").read_text(encoding="utf-8")
+        assert f"yaml-language-server {version} " in told
+
     def test_the_rpm_has_that_name(self) -> None:
         text = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8")
         assert f"cc_kvmhost-{cli.VERSION}-1.el" in text

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from hypothesis_jsonschema import from_schema
 
 from cc_kvmhost import config, plan, run, tuned
+from cc_kvmhost.config import Config
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.virt import units as libvirt
 from cc_kvmhost.virt.guests import Guest
+from cc_kvmhost.virt.objects import Objects
+from cc_kvmhost.virt.pools import Place
 
 SCHEMA = config.load_schema()
 #: Generating is slow on a busy machine, and shrinking too.
@@ -44,7 +47,37 @@ def for_generation(rule: Any) -> Any:
     return [for_generation(each) for each in rule] if isinstance(rule, list) else rule
 
 
-VALID = from_schema(for_generation(SCHEMA))
+def _without_objects(rule: Any) -> Any:
+    """The schema without networks and pools, whose keys depend on each other."""
+    rule = copy.deepcopy(rule)
+    for key in ("networks", "pools"):
+        del rule["properties"]["libvirt"]["properties"][key]
+    return rule
+
+
+NAMES = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.+-]{0,10}\Z")
+NETWORKS = st.one_of(
+    st.fixed_dictionaries({"name": NAMES, "mode": st.just("nat")}),
+    st.fixed_dictionaries({"name": NAMES, "mode": st.just("nat"), "subnet": st.just("auto")}),
+    st.fixed_dictionaries({"name": NAMES, "mode": st.just("bridge"), "bridge": st.just("br0")}),
+)
+POOLS = st.builds(
+    lambda name: {"name": name, "type": "dir", "path": f"/srv/{name}-"},
+    NAMES,
+)
+
+
+@st.composite
+def valid_sections(draw: Any) -> Any:
+    section = draw(from_schema(for_generation(_without_objects(SCHEMA))))
+    for key, each in (("networks", NETWORKS), ("pools", POOLS)):
+        objects = draw(st.lists(each, max_size=3, unique_by=lambda one: str(one["name"])))
+        if objects and section is not None:
+            section["libvirt"] = {**(section.get("libvirt") or {}), key: objects}
+    return section
+
+
+VALID = valid_sections()
 
 
 def model_host(section: Any) -> Host:
@@ -53,7 +86,21 @@ def model_host(section: Any) -> Host:
     units = hosts.everything()
     units.update(hosts.installed(*(u for u in wanted.units if u not in units)))
     profiles = ("virtual-host", wanted.profile or "balanced")
-    return hosts.host(units, profiles=profiles)
+    objects = Objects(
+        networks={},
+        pools={},
+        routes=(),
+        bridges={"br0": ""},
+        places={pool.path: Place(room=1 << 40) for pool in wanted.pools},
+    )
+    asks = wanted.networks or wanted.pools
+    return hosts.host(units, profiles=profiles, objects=objects if asks else None)
+
+
+def lacks_a_driver(wanted: Config) -> bool:
+    """Networks or pools without their driver: an error in modular mode."""
+    needed = {"network"} if wanted.networks else set()
+    return not needed.union(["storage"] if wanted.pools else []).issubset(wanted.drivers)
 
 
 @st.composite
@@ -81,6 +128,16 @@ FAULTS: List[Tuple[Tuple[str, ...], Any]] = [
     (("libvirt", "drivers"), ["xen"]),
     (("libvirt", "autostart"), "yes"),
     (("libvirt", "tls"), 1),
+    (("libvirt", "networks"), "default"),
+    (("libvirt", "networks"), [{"name": "a"}]),
+    (("libvirt", "networks"), [{"name": "a", "mode": "nat"}] * 2),
+    (("libvirt", "networks"), [{"name": "a", "mode": "nat", "bridge": "br0"}]),
+    (("libvirt", "networks"), [{"name": "a", "mode": "bridge"}]),
+    (("libvirt", "networks"), [{"name": "a/b", "mode": "nat"}]),
+    (("libvirt", "networks"), [{"name": "a", "mode": "nat", "subnet": "10.0.0.1/24"}]),
+    (("libvirt", "pools"), [{"name": "a", "type": "dir"}]),
+    (("libvirt", "pools"), [{"name": "a", "type": "dir", "path": "srv"}]),
+    (("libvirt", "pools"), [{"name": "a", "type": "dir", "path": "/srv/../etc"}]),
     (("tuned",), False),
     (("tuned", "unknown"), 1),
     (("tuned", "enabled"), None),
@@ -109,7 +166,8 @@ class TestSections:
         }
         # A valid section that no host can have: a guest to check with, and no driver that runs it.
         no_guest = wanted.check == "guest" and "qemu" not in wanted.drivers
-        if not asked_off and not (no_guest and wanted.mode != libvirt.MONOLITHIC):
+        impossible = lacks_a_driver(wanted) or no_guest and wanted.mode != libvirt.MONOLITHIC
+        if not asked_off and not impossible:
             chosen = plan.make(wanted, here)
             assert chosen.mode in libvirt.MODES
             assert plan.make(wanted, hosts.applied(chosen, here)).is_empty

@@ -1,0 +1,243 @@
+"""libvirt's networks and pools on this host: read from libvirt's own files, changed by its binding.
+
+Both modes keep the same files: definitions and autostart links below /etc/libvirt, the state of what
+is active below /run/libvirt. Reading them wakes no daemon, and works before one can be asked.
+
+carry_out() is called in a child process (child.py).
+"""
+
+import contextlib
+import glob
+import importlib.util
+import os
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
+from xml.etree import ElementTree
+
+from .. import files
+from ..config import Network, Pool
+from ..errors import KvmhostError
+from . import bridges, networks, pools, routes
+from .child import Say
+from .steps import NETWORK, POOL, Step
+from .units import LIBVIRTD, MODULAR, daemon, socket_path
+
+_DEFINED = {NETWORK: "/etc/libvirt/qemu/networks", POOL: "/etc/libvirt/storage"}
+_ACTIVE = {NETWORK: "/run/libvirt/network", POOL: "/run/libvirt/storage"}
+_TEMPLATE = "/usr/share/libvirt/networks/default.xml"
+_DRIVERS = {NETWORK: "network", POOL: "storage"}
+
+
+class Objects(NamedTuple):
+    """What a plan for networks and pools depends on. ``bridges``: for each that is asked for why it
+    can't be used, "" if it can. ``places``: pools' directories. ``binding``: libvirt's is installed.
+    """
+
+    networks: Mapping[str, networks.NetworkState]
+    pools: Mapping[str, pools.PoolState]
+    routes: Tuple[routes.Route, ...]
+    bridges: Mapping[str, str]
+    places: Mapping[str, pools.Place]
+    binding: bool = True
+
+
+def read(asked_networks: Sequence[Network], asked_pools: Sequence[Pool]) -> Objects:
+    """Look at this host.
+
+    :raises KvmhostError: libvirt's files can't be read
+    """
+    try:
+        return Objects(
+            networks={each.name: each for each in _networks()},
+            pools={each.name: each for each in _pools()},
+            routes=routes.read() if any(each.mode == "nat" for each in asked_networks) else (),
+            bridges={
+                each.bridge: bridges.refusal(each.bridge) for each in asked_networks if each.bridge
+            },
+            places={each.path: pools.look(each.path) for each in asked_pools if each.path},
+            binding=importlib.util.find_spec("libvirt") is not None,
+        )
+    except OSError as error:
+        what = f"{error.filename or 'routes'}: can't be read: {error.strerror}; it needs root"
+        raise KvmhostError([what]) from error
+
+
+def _networks() -> Iterator[networks.NetworkState]:
+    template = _parse(_TEMPLATE)
+    for name, (defined, state) in _files(NETWORK):
+        element = defined if defined is not None else state.find("network")
+        found = networks.parse(element)
+        packaged = name == "default" and template is not None
+        yield found._replace(
+            persistent=defined is not None,
+            autostart=_is_autostarted(NETWORK, name),
+            active=state is not None,
+            packaged=packaged and networks.is_packaged(element, template),
+            firewall=networks.firewall(state) if state is not None and found.mode == "nat" else "",
+        )
+
+
+def _pools() -> Iterator[pools.PoolState]:
+    for name, (defined, state) in _files(POOL):
+        found = pools.parse(defined if defined is not None else state.find("pool"))
+        autostart = _is_autostarted(POOL, name)
+        # A storage driver that starts takes each directory that is there for an active pool, and
+        # writes a state only of those that it starts on demand.
+        there = found.type == "dir" and autostart and os.path.isdir(found.path)
+        yield found._replace(
+            persistent=defined is not None, autostart=autostart, active=state is not None or there
+        )
+
+
+def _files(kind: str) -> Iterator[Tuple[str, Tuple[Any, Any]]]:
+    """Each object's name, definition and state; None for one that it hasn't."""
+    for directory in (_DEFINED[kind], _ACTIVE[kind]):
+        if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
+            raise PermissionError(13, os.strerror(13), directory)
+    paths = glob.glob(_DEFINED[kind] + "/*.xml") + glob.glob(_ACTIVE[kind] + "/*.xml")
+    for name in sorted({os.path.basename(path)[: -len(".xml")] for path in paths}):
+        ends = (_DEFINED[kind], _ACTIVE[kind])
+        yield name, (_parse(f"{ends[0]}/{name}.xml"), _parse(f"{ends[1]}/{name}.xml"))
+
+
+def _parse(path: str) -> Any:
+    content = files.read(path)
+    try:
+        return None if content is None else ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise KvmhostError([f"{path}: not XML: {error}; move it away"]) from error
+
+
+def _is_autostarted(kind: str, name: str) -> bool:
+    return os.path.lexists(f"{_DEFINED[kind]}/autostart/{name}.xml")
+
+
+def order(mode: str, steps: Sequence[Step]) -> Dict[str, Any]:
+    """What carry_out() is to be given."""
+    sockets = {
+        kind: socket_path(daemon(driver).socket if mode == MODULAR else LIBVIRTD.socket)
+        for kind, driver in _DRIVERS.items()
+    }
+    return {"sockets": sockets, "steps": list(steps)}
+
+
+def service(mode: str, kind: str) -> str:
+    """The service that does it."""
+    return (daemon(_DRIVERS[kind]) if mode == MODULAR else LIBVIRTD).service
+
+
+def carry_out(order: Dict[str, Any], say: Say) -> None:
+    """Do each step; says its number first: what was begun is to be taken back if this fails or hangs.
+
+    :raises KvmhostError: libvirt refused one
+    """
+    import libvirt
+
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    connections: Dict[str, Any] = {}
+    for number, each in enumerate(order["steps"]):
+        step = Step(*each)
+        try:
+            if step.kind not in connections:
+                path = order["sockets"][step.kind]
+                uri = f"{_DRIVERS[step.kind]}+unix:///system?socket={path}"
+                connections[step.kind] = libvirt.open(uri)
+            if step.verb == "define" and _find(libvirt, connections[step.kind], step) is not None:
+                what = "somebody else has made it by now; see 'kvmhost plan'"
+                raise KvmhostError([f"{step}: {what}"])
+            say(number)
+            _VERBS[step.verb](libvirt, connections[step.kind], step)
+        except libvirt.libvirtError as error:
+            message = "; ".join(str(error.get_error_message()).splitlines())
+            raise KvmhostError([f"{step}: {message}"]) from error
+        except OSError as error:
+            raise KvmhostError([f"{step}: {error.strerror}"]) from error
+
+
+def _find(libvirt: Any, connection: Any, step: Step) -> Any:
+    """The object, or None."""
+    look = (
+        connection.networkLookupByName
+        if step.kind == NETWORK
+        else connection.storagePoolLookupByName
+    )
+    try:
+        return look(step.name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_NETWORK, libvirt.VIR_ERR_NO_STORAGE_POOL):
+            return None
+        raise
+
+
+def _define(_libvirt: Any, connection: Any, step: Step) -> None:
+    if step.kind == NETWORK:
+        connection.networkDefineXML(step.value)
+    else:
+        connection.storagePoolDefineXML(step.value, 0)
+
+
+def _redefine(libvirt: Any, connection: Any, step: Step) -> None:
+    # A package's file may have no UUID: the daemon has made one up, and goes by it.
+    network = ElementTree.fromstring(step.value)
+    for uuid in network.findall("uuid"):
+        network.remove(uuid)
+    uuid = ElementTree.SubElement(network, "uuid")
+    uuid.text = _find(libvirt, connection, step).UUIDString()
+    connection.networkDefineXML(ElementTree.tostring(network, encoding="unicode"))
+
+
+def _undefine(libvirt: Any, connection: Any, step: Step) -> None:
+    found = _find(libvirt, connection, step)
+    if found is not None:
+        found.undefine()
+
+
+def _make(libvirt: Any, connection: Any, step: Step) -> None:
+    _find(libvirt, connection, step).build(0)
+
+
+def _unmake(_libvirt: Any, _connection: Any, step: Step) -> None:
+    """Remove what was made, as far as it is empty."""
+    highest, path = step.value, step.before
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+        while path != highest:
+            path = os.path.dirname(path)
+            os.rmdir(path)
+
+
+def _autostart(libvirt: Any, connection: Any, step: Step) -> None:
+    _find(libvirt, connection, step).setAutostart(1)
+
+
+def _no_autostart(libvirt: Any, connection: Any, step: Step) -> None:
+    found = _find(libvirt, connection, step)
+    if found is not None:
+        found.setAutostart(0)
+
+
+def _start(libvirt: Any, connection: Any, step: Step) -> None:
+    found = _find(libvirt, connection, step)
+    # A daemon that has just been woken starts by itself what is marked autostart.
+    if not found.isActive():
+        found.create()
+    if step.kind == POOL:
+        found.refresh(0)
+
+
+def _stop(libvirt: Any, connection: Any, step: Step) -> None:
+    found = _find(libvirt, connection, step)
+    if found is not None and found.isActive():
+        found.destroy()
+
+
+_VERBS: Dict[str, Callable[[Any, Any, Step], None]] = {
+    "define": _define,
+    "redefine": _redefine,
+    "undefine": _undefine,
+    "make": _make,
+    "unmake": _unmake,
+    "autostart": _autostart,
+    "no-autostart": _no_autostart,
+    "start": _start,
+    "stop": _stop,
+}

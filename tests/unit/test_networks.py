@@ -1,0 +1,273 @@
+"""Networks: the choice of a subnet, what is compared, what stands in the way. All pure."""
+
+from typing import Any, List, Optional, Tuple
+from xml.etree import ElementTree
+
+import pytest
+
+from cc_kvmhost import config
+from cc_kvmhost.config import Network, Pool
+from cc_kvmhost.virt import networks, pools
+from cc_kvmhost.virt.networks import NetworkState
+from cc_kvmhost.virt.pools import Place, PoolState
+from cc_kvmhost.virt.routes import Route
+from cc_kvmhost.virt.steps import Step, back
+
+TEMPLATE = """<network><name>default</name><bridge name='virbr0'/><forward/>
+  <ip address='192.168.122.1' netmask='255.255.255.0'>
+    <dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp></ip></network>"""
+#: As libvirt writes it once it has had it in its hands.
+SAVED = """<network><name>default</name><uuid>5988dcd5-08eb-424b-9445-7327e8b14dbd</uuid>
+  <forward mode='nat'/><bridge name='virbr0' stp='on' delay='0'/><mac address='52:54:00:5e:42:f5'/>
+  <ip address='192.168.124.1' netmask='255.255.255.0'>
+    <dhcp><range start='192.168.124.2' end='192.168.124.254'/></dhcp></ip></network>"""
+NAT = Network("default", "nat")
+THERE = NetworkState("default", subnets=("192.168.122.0/24",), bridge="virbr0", xml=SAVED)
+
+
+def routes(*where: str) -> Tuple[Route, ...]:
+    return tuple(Route(each.split()[0], (each.split() + [""])[1]) for each in where)
+
+
+def decide(
+    asked: List[Network], here: Tuple[NetworkState, ...] = (), *where: str, guests: bool = False
+) -> Tuple[List[Tuple[str, ...]], List[str], List[str]]:
+    """Subnets as they shall be, the steps' verbs, and the problems."""
+    wishes, steps, problems = networks.decide(
+        asked, {each.name: each for each in here}, routes(*where), guests
+    )
+    return [each.subnets for each in wishes.values()], [step.verb for step in steps], problems
+
+
+@pytest.mark.parametrize(
+    ("where", "chosen"),
+    [
+        ([], "192.168.122.0/24"),
+        (["192.168.122.7/32 eth0"], "192.168.123.0/24"),
+        (["192.168.122.0/25", "192.168.123.255/32"], "192.168.124.0/24"),
+        (["192.168.122.0/23 eth0"], "192.168.124.0/24"),
+        (["192.168.0.0/16 vpn"], "10.0.0.0/24"),
+        (["192.168.0.0/16 vpn", "10.0.0.0/9 vpn"], "10.128.0.0/24"),
+    ],
+)
+def test_auto_takes_the_first_that_nothing_touches(where: List[str], chosen: str) -> None:
+    assert decide([NAT], (), *where) == ([(chosen,)], ["define", "autostart", "start"], [])
+
+
+def test_auto_keeps_clear_of_other_networks() -> None:
+    other = NetworkState("other", "route", ("192.168.122.0/24",), active=False)
+    asked = [NAT, Network("b", "nat"), Network("c", "nat", "192.168.123.0/24")]
+    found, _, _ = decide(asked, (other,))
+    assert found == [("192.168.124.0/24",), ("192.168.125.0/24",), ("192.168.123.0/24",)]
+
+
+def test_no_free_subnet_is_an_error() -> None:
+    (problem,) = decide([NAT], (), "192.168.0.0/16 vpn", "10.0.0.0/8 vpn")[2]
+    assert "networks[0]: default finds no free /24" in problem
+
+
+OFF = {"active": False, "autostart": False}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "where", "verbs"),
+    [
+        (NAT, THERE, [], []),
+        (NAT, THERE._replace(**OFF), [], ["autostart", "start"]),
+        (NAT, THERE._replace(active=False), [], ["start"]),
+        (NAT, THERE._replace(subnets=("10.7.7.0/24",)), [], []),
+        # Its own route, and a wider one that comes later.
+        (NAT, THERE, ["192.168.122.0/24 virbr0", "192.168.0.0/16 vpn"], []),
+        (NAT._replace(subnet="192.168.122.0/24"), THERE, [], []),
+        (Network("lan", "bridge", bridge="br0"), NetworkState("lan", "bridge", bridge="br0"), [], []),
+    ],
+)  # fmt: skip
+def test_what_is_as_asked_stays(
+    asked: Network, found: NetworkState, where: List[str], verbs: List[str]
+) -> None:
+    found = found._replace(name=asked.name)
+    assert decide([asked], (found,), *where)[1:] == (verbs, [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "where", "text"),
+    [
+        (NAT, THERE._replace(mode="isolated"), [], "its mode is isolated, not nat"),
+        (NAT, THERE._replace(persistent=False), [], "it is transient"),
+        (NAT, THERE._replace(subnets=("10.0.0.0/8",)), [], "its subnet is 10.0.0.0/8, not a /24"),
+        (NAT, THERE._replace(subnets=()), [], "its subnet is none, not a /24"),
+        (
+            NAT._replace(subnet="10.0.0.0/24"),
+            THERE,
+            [],
+            "its subnet is 192.168.122.0/24, not 10.0.0.0/24; it is left alone: ask for what is there,"
+            " or remove it with 'virsh net-undefine default' and 'virsh net-destroy default'",
+        ),
+        (
+            Network("default", "bridge", bridge="br0"),
+            NetworkState("default", "bridge", bridge="br1"),
+            [],
+            "its bridge is br1, not br0",
+        ),
+        (NAT, THERE, ["192.168.122.0/24 eth0"], "change it with 'virsh net-edit default'"),
+        (
+            NAT._replace(subnet="10.1.0.0/24"),
+            None,
+            ["10.1.0.9/32 eth0"],
+            "can't have 10.1.0.0/24: this host has 10.1.0.9/32 on eth0",
+        ),
+    ],
+)
+def test_what_differs_is_named(
+    asked: Network, found: Optional[NetworkState], where: List[str], text: str
+) -> None:
+    _, verbs, (problem,) = decide([asked], (found,) if found else (), *where)
+    assert text in problem and "kvmhost.libvirt.networks[0]: default" in problem
+    assert verbs == []
+
+
+class TestPackaged:
+    @pytest.mark.parametrize(
+        ("old", "new", "packaged"),
+        [
+            ("", "", True),
+            ("stp='on'", "stp='off'", True),
+            ("'nat'/>", "'nat'><nat><port start='1024' end='65535'/></nat></forward>", True),
+            ("virbr0", "virbr7", False),
+            ("'nat'", "'route'", False),
+            ("<dhcp>", "<dhcp><host mac='52:54:00:00:00:01' ip='192.168.124.9'/>", False),
+            ("124.254", "124.100", False),
+            ("<uuid>", "<domain name='x'/><uuid>", False),
+            ("255.255.255.0", "255.255.0.0", False),
+        ],
+    )
+    def test_is_the_packages(self, old: str, new: str, packaged: bool) -> None:
+        element = ElementTree.fromstring(SAVED.replace(old, new))
+        assert networks.is_packaged(element, ElementTree.fromstring(TEMPLATE)) is packaged
+
+    MINE = THERE._replace(packaged=True)
+
+    def test_moves_if_it_collides(self) -> None:
+        idle = self.MINE._replace(**OFF)
+        _, steps, _ = networks.decide(
+            [NAT], {"default": idle}, routes("192.168.122.9/32 eth0"), True
+        )
+        assert [step.verb for step in steps] == ["redefine", "autostart", "start"]
+        made = ElementTree.fromstring(steps[0].value)
+        assert networks.parse(made).subnets == ("192.168.123.0/24",)
+        assert made.findtext("uuid") == "5988dcd5-08eb-424b-9445-7327e8b14dbd"
+        assert "because this host has 192.168.122.9/32 on eth0" in str(steps[0])
+
+    def test_is_restarted_if_it_is_active(self) -> None:
+        _, verbs, problems = decide([NAT], (self.MINE,), "192.168.122.0/24 eth0")
+        assert (verbs, problems) == (["stop", "redefine", "start"], [])
+
+    def test_not_under_guests(self) -> None:
+        _, verbs, (problem,) = decide([NAT], (self.MINE,), "192.168.122.0/24 eth0", guests=True)
+        assert verbs == [] and "guests run: shut them down" in problem
+
+
+@pytest.mark.parametrize(
+    ("ip", "subnet"),
+    [
+        ("<ip address='192.168.5.1' netmask='255.255.255.0'/>", "192.168.5.0/24"),
+        ("<ip address='192.168.5.1' prefix='28'/>", "192.168.5.0/28"),
+        ("<ip address='10.5.0.1'/>", "10.0.0.0/8"),
+        ("<ip address='172.16.5.1'/>", "172.16.0.0/16"),
+    ],
+)
+def test_subnets_as_libvirt_writes_them(ip: str, subnet: str) -> None:
+    element = ElementTree.fromstring(f"<network><name>a</name>{ip}<ip family='ipv6'/></network>")
+    assert networks.parse(element).subnets == (subnet,)
+
+
+POOL = Pool("vms", "dir", "/srv/vms")
+ROOM = Place(room=1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("found", "place", "verbs", "text"),
+    [
+        (None, ROOM, ["define", "autostart", "start"], ""),
+        (None, ROOM._replace(missing="/srv"), ["define", "make", "autostart", "start"], ""),
+        (PoolState("vms", path="/srv/vms"), Place(room=5), [], ""),
+        (PoolState("vms", path="/srv/vms"), Place(missing="/srv"), ["stop", "make", "start"], ""),
+        (PoolState("vms", path="/srv/vms", **OFF), ROOM, ["autostart", "start"], ""),
+        (PoolState("vms", path="/srv/v"), ROOM, [], "its path is /srv/v, not /srv/vms"),
+        (PoolState("vms", "fs", "/srv/vms"), ROOM, [], "its type is fs, not dir"),
+        (PoolState("vms", path="/srv/vms", persistent=False), ROOM, [], "it is transient"),
+        (PoolState("other", path="/srv/vms"), ROOM, [], "that is pool other's"),
+        (None, Place(room=1 << 20), [], "has 1 MiB left, less than 1024"),
+        (None, Place("/srv is not a directory"), [], "can't be at /srv/vms: /srv is not a directory"),
+    ],
+)  # fmt: skip
+def test_pools(found: Optional[PoolState], place: Place, verbs: List[str], text: str) -> None:
+    here = {found.name: found} if found else {}
+    wishes, steps, problems = pools.decide([POOL], here, {POOL.path: place})
+    assert [step.verb for step in steps] == verbs
+    assert text in " ".join(problems) and bool(problems) == bool(text)
+
+
+def test_steps_are_taken_back_in_reverse() -> None:
+    done = [Step("redefine", "network", "a", "new", "old"), Step("start", "network", "a")]
+    assert [(step.verb, step.value, step.before) for step in back(done)] == [
+        ("stop", "", ""),
+        ("redefine", "old", "new"),
+    ]
+
+
+def network(**more: Any) -> Any:
+    return {"libvirt": {"networks": [dict({"name": "a", "mode": "nat"}, **more)]}}
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        (network(subnet="192.168.5.1/24"), 'networks[0].subnet: "192.168.5.1/24" is an address in'),
+        (network(subnet="300.1.1.0/24"), "networks[0].subnet: "),
+        (network(subnet="127.0.0.0/24"), "has a special use"),
+        (network(subnet="10.0.0.0/8"), "auto, or an IPv4 network of 8 to 65536 addresses"),
+        (network(bridge="br0"), "networks[0].bridge: is not for mode nat"),
+        (network(mode="bridge"), "networks[0]: needs the key 'bridge', since its mode is bridge"),
+        (network(mode="bridge", bridge="br0\n"), "at most 15 characters"),
+        (network(name="a/b"), "a name of letters, digits"),
+        (network(mode="route"), "nat, bridge"),
+        (network(foo=1), "networks[0].foo: unknown key"),
+        ({"libvirt": {"networks": [{"mode": "nat"}]}}, "networks[0]: needs the key 'name'"),
+        (
+            {"libvirt": {"networks": [network()["libvirt"]["networks"][0]] * 2}},
+            'networks[1].name: "a" is the name of networks[0] too',
+        ),
+        (
+            {
+                "libvirt": {
+                    "networks": [
+                        {"name": "a", "mode": "nat", "subnet": "10.0.0.0/16"},
+                        {"name": "b", "mode": "nat", "subnet": "10.0.5.0/24"},
+                    ]
+                }
+            },
+            "networks[1].subnet: 10.0.5.0/24 overlaps with 10.0.0.0/16 of networks[0]",
+        ),
+        (
+            {"libvirt": {"pools": [{"name": "a", "type": "dir", "path": "/srv/"}]}},
+            'pools[0].path: "/srv/" is not a plain path; write /srv',
+        ),
+        ({"libvirt": {"pools": [{"name": "a", "type": "dir", "path": "srv"}]}}, "an absolute path"),
+        ({"libvirt": {"pools": [{"name": "a", "type": "dir"}]}}, "pools[0]: needs the key 'path'"),
+        ({"libvirt": {"pools": [{"name": "a", "type": "disk"}]}}, "pools[0].type: "),
+        (
+            {
+                "libvirt": {
+                    "pools": [
+                        {"name": "a", "type": "dir", "path": "/srv"},
+                        {"name": "b", "type": "dir", "path": "/srv"},
+                    ]
+                }
+            },
+            "pools[1].path: is the directory of pools[0] too",
+        ),
+    ],
+)
+def test_wrong_sections(section: Any, text: str) -> None:
+    assert text in "\n".join(str(problem) for problem in config.check(section))
