@@ -186,12 +186,11 @@ def set_up(host: Host, section: dict[str, Any] | None = None) -> None:
 
 def traces(host: Host) -> list[str]:
     """All that a check may have left: processes, files, domains."""
-    found = host.sh(
-        "grep -lz guest=kvmhost-check- /proc/[0-9]*/cmdline 2>/dev/null | grep -v self || true;"
-        "grep -la 'cc_kvmhost.virt import child' /proc/[0-9]*/cmdline 2>/dev/null | grep -v self || true;"
+    # The brackets keep the shell that runs this from finding itself.
+    return host.sh(
+        "grep -lE 'guest=kvmhost[-]check-|virt import [c]hild' /proc/[0-9]*/cmdline 2>/dev/null || true;"
         "find /var/lib/libvirt /var/log/libvirt /run/libvirt /etc/libvirt -name '*kvmhost-check-*'"
     ).stdout.split()
-    return [each for each in found if each != f"/proc/{host.leader}/cmdline"]
 
 
 def nothing_is_left(host: Host) -> None:
