@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -530,10 +531,10 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     answers = json.loads(done.stdout)[output.name]
-    report = json.loads(answers["report"][1])
+    report = json.loads(answers["report.json"][1])
     assert (report["result"], report["mode"], report["errors"]) == ("ok", "modular", [])
     # Without KVM a warning says so.
-    assert json.loads(answers["cloud-init"][1])["extended_status"] in ("done", "degraded done")
+    assert re.search("extended_status: (degraded )?done", answers["cloud-init"][1])
     assert "virtual-host" in answers["tuned"][1]
     assert "QEMU" in answers["virsh"][1]
     assert answers["firmware"][0] != 0
