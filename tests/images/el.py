@@ -22,6 +22,8 @@ CHECKOUT = Path(__file__).parents[2]
 # Everything with content is Debian's; the packages that rpm and dnf deal with are stubs.
 PACKAGES = "rpm,dnf,systemd,python3-jsonschema,python3-yaml,python3-distro,python3-pystemd"
 WITH_PLUGINS = ("bookworm", "trixie")  # bullseye has no dnf-plugins-core
+# What the package has from the top of the source tree.
+TEXTS = ("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 CLOUD_CFG = "/etc/cloud/cloud.cfg"
 CLOUD_INIT_UNITS = (
     "cloud-config.service",
@@ -235,7 +237,7 @@ def our_package(output: Path, release: Release, version: str | None = None) -> P
         tree.mkdir()
         for part in ("cc_kvmhost", "docs", "examples", "schemas", "share", "images"):
             shutil.copytree(CHECKOUT / part, tree / part, symlinks=True)
-        for part in ("LICENSE", "README.md"):
+        for part in TEXTS:
             shutil.copy(CHECKOUT / part, tree)
         spec = tree / "images/rpm/cc_kvmhost.spec"
         spec.write_text(re.sub(r"(?m)^(Version: *).*", rf"\g<1>{version}", spec.read_text()))

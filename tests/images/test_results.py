@@ -81,6 +81,11 @@ def test_the_table_says_what_the_results_say() -> None:
         assert where == expected, claim
 
 
+def test_the_readme_says_so_while_there_is_nothing() -> None:
+    text = (el.CHECKOUT / "README.md").read_text()
+    assert ("**On EL itself: nothing yet**" in text) == (not results())
+
+
 def test_every_check_has_its_place() -> None:
     answers: dict[str, Any] = {name: [1, "x"] for name in verify().QUESTIONS}
     asked = set(verify().judge({**answers, "seconds": 1})) - {"seconds"}
