@@ -314,7 +314,7 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "#cloud-config\nkvmhost:\n  libvirt:\n    units: [cockpit.socket]\n",
         1,
         [
-            "FILE:4: kvmhost.libvirt.units: unknown key; it belongs under kvmhost. Known here: autostart, drivers, mode, tls"
+            "FILE:4: kvmhost.libvirt.units: unknown key; it belongs under kvmhost. Known here: autostart, drivers, mode, networks, pools, tls"
         ],
     ),
     (
@@ -322,7 +322,7 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "#cloud-config\nkvmhost:\n  libvirt:\n    profile: virtual-host\n",
         1,
         [
-            "FILE:4: kvmhost.libvirt.profile: unknown key; it belongs under kvmhost.tuned. Known here: autostart, drivers, mode, tls"
+            "FILE:4: kvmhost.libvirt.profile: unknown key; it belongs under kvmhost.tuned. Known here: autostart, drivers, mode, networks, pools, tls"
         ],
     ),
     (
