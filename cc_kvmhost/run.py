@@ -19,7 +19,7 @@ from .systemd.bus import BusError
 from .systemd.jobs import JobResults, Jobs
 from .systemd.manager import Manager, is_running
 from .undo import Undo, problems_of
-from .virt import secret_key, sockets
+from .virt import secret_key, sockets, validate
 from .virt.daemons import endpoints
 from .virt.mode import Choice
 from .virt.units import socket_path
@@ -110,7 +110,8 @@ def prove(section: Any, level: Optional[str] = None) -> Report:
         with steps.step("plan", "choose the mode"):
             chosen = plan.make(config, here, force=True)
         up = [unit for unit, wish in chosen.wishes.items() if wish.active]
-        report = Report("ok", chosen.mode, chosen.reason, warnings=chosen.warnings)
+        warnings = chosen.warnings + tuple(validate.findings())
+        report = Report("ok", chosen.mode, chosen.reason, warnings=warnings)
         report = report._replace(kvm=here.kvm._asdict())
         problems = sockets.problems(sockets.refusals(up))
         with steps.step("check", check.DESCRIPTION):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,9 +14,7 @@ import project
 import roots
 from host import Host
 
-GUEST = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>16</memory>
-  <os><type arch='x86_64'>hvm</type></os>
-  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>"""
+SECTION = {"kvm": "ignore"}
 
 
 def assert_hosts_guests(host: Host) -> None:
@@ -23,16 +22,19 @@ def assert_hosts_guests(host: Host) -> None:
     expect.mode_is(host, "monolithic", other_installed=False)
     expect.tuned_is(host, "virtual-host")
     host.run(["kvmhost", "status"])
-    host.write("/run/tiny.xml", GUEST)
-    host.sh("virsh create /run/tiny.xml; virsh domstate tiny | grep running; virsh destroy tiny")
+    done = host.run(["kvmhost", "check", "--json"], check=False, timeout=120)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["errors"]) == (0, []), done.stderr
+    assert (report["check"]["level"], report["check"]["accelerator"]) == ("guest", "tcg")
 
 
 def test_first_boot_second_run_and_reboot(system: str) -> None:
-    with Host(system, user_data=expect.user_data({})) as host:
-        host.boot()
+    with Host(system, user_data=expect.user_data(SECTION, checked=True)) as host:
+        host.boot(timeout=120)
         report = host.report()
         assert (report["result"], report["errors"]) == ("ok", []), report
         assert (report["mode"], bool(report["changed"])) == ("monolithic", True), report
+        assert report["check"]["passed"] and report["check"]["level"] == "guest", report
         status = host.cloud_init_status()
         assert (status["status"], status["errors"]) == ("done", []), status
         expect.report_agrees(host, report)
