@@ -76,12 +76,15 @@ def apply(options: argparse.Namespace) -> int:
             if options.dry_run:
                 report = offline.preview(asked.section, root)
             else:
-                report = asked.located(offline.apply(asked.section, root, options.here))
+                report = offline.apply(asked.section, root, options.here)
         elif options.dry_run:
             report = run.preview(asked.section, options.force)
         else:
-            report = asked.located(run.apply(asked.section, force=options.force))
-    screen.print_report(report, options.json, root is None)
+            report = run.apply(asked.section, force=options.force)
+    # As JSON it is what stands in the report file.
+    screen.print_report(
+        report if options.json else asked.located(report), options.json, root is None
+    )
     return FAULT if report.errors else DONE
 
 
