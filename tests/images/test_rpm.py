@@ -49,7 +49,8 @@ class TestBuild:
         )
         found = {path: (mode, owner) for path, mode, owner in (line.split(" ") for line in lines)}
         assert {owner for _, owner in found.values()} == {"root:root"}
-        assert found.pop("/usr/bin/kvmhost")[0] == "-rwxr-xr-x"
+        for program in ("/usr/bin/kvmhost", "/etc/cloud/clean.d/50-cc_kvmhost"):
+            assert found.pop(program)[0] == "-rwxr-xr-x"
         assert {mode for mode, _ in found.values()} == {"drwxr-xr-x", "-rw-r--r--"}
         modules = (el.CHECKOUT / "cc_kvmhost").rglob("*.py")
         assert {f"{release.sitelib}/{path.relative_to(el.CHECKOUT)}" for path in modules} == {
