@@ -36,10 +36,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except OSError as error:
         if error.filename is not None:
             raise
+        # What is left in the buffer would fail once more when it is flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # there the reader has seen enough
             screen.print_errors([f"the output can't be written: {error.strerror}"])
-        # What is left in the buffer would fail once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAULT
 
 

@@ -357,4 +357,4 @@ def test_a_disk_boots_by_efi_and_grows(tmp_path: Path, wheel: Path) -> None:
     answers = json.loads(done.stdout)[image.name]
     assert answers["firmware"][0] == 0
     assert json.loads(answers["root"][1])["filesystems"][0]["size"] > 3 * size
-    assert json.loads(answers["report"][1])["result"] == "ok"
+    assert json.loads(answers["report.json"][1])["result"] == "ok"
