@@ -156,6 +156,7 @@ def main() -> None:
         answer("problems", error.problems)
     except Exception:
         traceback.print_exc()
+        sys.stderr.flush()  # up to Python 3.8 it is buffered where it is no terminal
         os._exit(70)
     # Not by way of exit handlers: a thread may still hang in a call.
     os._exit(0)

@@ -135,7 +135,7 @@ def test_it_ends_with_its_parent() -> None:
                 sys.path[:] = {sys.path!r}
                 from cc_kvmhost.virt import child
                 child._START = {child._START!r}.replace(
-                    "child.main()", "print(__import__('os').getpid(), file=sys.stderr); child.main()")
+                    "child.main()", "print(__import__('os').getpid(), file=sys.stderr, flush=True); child.main()")
                 import subprocess
                 start = subprocess.Popen
                 def popen(*args, **options):
