@@ -384,7 +384,9 @@ class TestItPasses:
     def test_some_drivers_only(self, system: str) -> None:
         with Host(system) as host:
             set_up(host, {"libvirt": {"mode": "modular", "drivers": ["qemu"]}})
-            assert self.check(host, level="guest", accelerator="tcg")["warnings"] == []
+            warnings = self.check(host, level="guest", accelerator="tcg")["warnings"]
+            # What virt-host-validate finds is the machine's: vhost_net, an IOMMU, secure guests.
+            assert [each for each in warnings if not each.startswith("virt-host-validate: ")] == []
             storage = {"libvirt": {"mode": "modular", "drivers": ["storage"]}, "kvm": "ignore"}
             host.write("/root/section.yaml", expect.user_data(storage, checked=True))
             report = report_of(host.run(["kvmhost", "apply", "--json", "/root/section.yaml"]))
