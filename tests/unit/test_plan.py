@@ -80,6 +80,10 @@ class TestOneUnit:
             ("enabled", plan.ON, ()),
             ("static", plan.ON, ()),
             ("indirect", plan.AT_BOOT, ()),
+            ("generated", plan.ON, ()),
+            ("transient", plan.ON, ()),
+            ("linked", plan.ON, ()),
+            ("linked-runtime", plan.ON, ()),
             ("alias", plan.ON, ()),
             # Left as they are.
             ("enabled", plan.LEFT, ()),
@@ -97,12 +101,16 @@ class TestOneUnit:
             ("active", plan.ON, True, ("stop", "start")),
             ("active", plan.ON, False, ()),
             ("reloading", plan.ON, False, ()),
+            ("refreshing", plan.ON, False, ()),
             ("activating", plan.ON, False, ("start",)),
             ("deactivating", plan.ON, False, ("start",)),
             ("inactive", plan.ON, False, ("start",)),
             ("failed", plan.ON, False, ("start",)),
             ("failed", plan.OFF, False, ("reset",)),
             ("active", plan.OFF, False, ("stop",)),
+            ("activating", plan.OFF, False, ("stop",)),
+            ("reloading", plan.OFF, False, ("stop",)),
+            ("refreshing", plan.OFF, False, ("stop",)),
             ("deactivating", plan.AWAY, False, ("stop",)),
             ("inactive", plan.AWAY, False, ()),
         ],
@@ -411,11 +419,15 @@ class TestStartLimits:
     that starts, and that systemd has in memory, is reset first."""
 
     @pytest.mark.parametrize("section", [MODULAR, MONOLITHIC])
-    @pytest.mark.parametrize("active", ["inactive", "failed"])
-    def test_what_starts_is_reset(self, active: str, section: Dict[str, Any]) -> None:
-        units = with_units(everything(), everything(), active=active, load="loaded")
+    @pytest.mark.parametrize(
+        "active, load",
+        [("inactive", "loaded"), ("failed", "loaded"), ("failed", "not-found")],
+    )
+    def test_what_starts_is_reset(self, active: str, load: str, section: Dict[str, Any]) -> None:
+        units = with_units(everything(), everything(), active=active, load=load)
         chosen = make(section, host(units))
-        assert set(chosen.start) <= set(chosen.reset)
+        assert chosen.start and set(chosen.start) <= set(chosen.reset)
+        assert len(chosen.reset) == len(set(chosen.reset)), "one call for each"
 
     def test_what_systemd_does_not_remember_costs_no_call(self) -> None:
         assert make(MODULAR, host(everything())).reset == ()
