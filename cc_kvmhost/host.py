@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .virt.objects import Objects
 
 _MASKED = ("masked", "masked-runtime")
+#: A unit that is stopping counts as active: only a stop job waits until it has stopped.
+_ACTIVE = ("active", "activating", "reloading", "refreshing", "deactivating")
 
 
 class Unit(NamedTuple):
@@ -49,6 +51,30 @@ class Unit(NamedTuple):
     deaf: bool = False
     fresh: bool = False
     held_by: str = ""
+
+    @property
+    def is_active(self) -> bool:
+        return self.active in _ACTIVE
+
+    @property
+    def is_failed(self) -> bool:
+        return self.active == "failed"
+
+    @property
+    def is_up(self) -> bool:
+        """Nothing has to start it."""
+        return self.active in ("active", "reloading", "refreshing") or self.ran
+
+    @property
+    def in_memory(self) -> bool:
+        """systemd has read the unit's files. It reads those of every other unit, and of a unit that
+        it did not find, when somebody first asks for it."""
+        return self.load not in ("", "not-found")
+
+    @property
+    def is_stale(self) -> bool:
+        """systemd remembers a mask that is gone from the disk, or the reverse."""
+        return self.in_memory and self.file_state.startswith("masked") != (self.load == "masked")
 
 
 class Host(NamedTuple):
@@ -234,8 +260,7 @@ def _holder(manager: Manager, loaded: UnitState) -> str:
     if not loaded.path:
         return ""
     services = [name.decode() for name in manager.property(loaded.path, "Unit", "Triggers", "as")]
-    running = ("active", "activating", "reloading", "refreshing", "deactivating")
-    held = [name for name, unit in manager.units(services).items() if unit.active in running]
+    held = [name for name, unit in manager.units(services).items() if unit.active in _ACTIVE]
     return held[0] if held else ""
 
 

@@ -10,12 +10,13 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 from . import config as configuration
 from . import files, host, plan, tuned
 from .errors import KvmhostError
-from .plan import Plan, Wish
+from .plan import Plan
 from .report import Report, Steps, of_failure, of_plan, of_run
 from .systemd import unit_files
 from .systemd.manager import is_running
 from .undo import links, problems_of, put_links_back
 from .virt.mode import Choice
+from .wishes import Wish
 
 #: Presets are applied after us too: by mkosi, and by the first boot of an image whose machine-id is
 #: "uninitialized". The first rule for a unit wins, of all files in the order of their names; EL's

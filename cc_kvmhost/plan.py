@@ -4,61 +4,40 @@ A plan is the difference between the host and the wish for each unit. It is empt
 as wished: a run verifies its work by planning again.
 """
 
-from typing import (
-    TYPE_CHECKING,
-    Dict,
-    Iterable,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-)
+from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import tuned
+from . import consequences, tuned
 from .config import KEY, Config
 from .errors import KvmhostError
-from .host import Host, Unit
+from .host import Host
 from .virt import secret_key
 from .virt import units as libvirt
 from .virt.level import NotPossible
 from .virt.level import choose as choose_level
 from .virt.mode import Choice, choose
+from .wishes import (
+    AT_BOOT,
+    AWAY,
+    ENABLED,
+    LEFT,
+    NOT_AT_BOOT,
+    OFF,
+    ON,
+    Wish,
+    job_verbs,
+    unit_file_verbs,
+)
 
 if TYPE_CHECKING:
     from .virt.networks import NetworkState
     from .virt.pools import PoolState
     from .virt.steps import Step
 
-_ENABLED = ("enabled", "enabled-runtime")
-#: A unit on its way down counts as active: only a stop job waits for its end.
-_ACTIVE = ("active", "activating", "reloading", "refreshing", "deactivating")
-#: Unit file states that enabling can't change: nothing in [Install], or not a file of its own.
-_FIXED = ("static", "indirect", "generated", "transient", "linked", "linked-runtime")
 #: The modular daemons that guests run under, by driver; in monolithic mode it is libvirtd for all.
 _GUEST_DAEMONS = {"qemu": libvirt.Daemon("virtqemud"), "lxc": libvirt.Daemon("virtlxcd")}
 #: The services that don't start without libvirt's key for secrets.
 _SECRET_SERVICES = ("libvirtd.service", "virtsecretd.service")
 
-
-class Wish(NamedTuple):
-    """How a unit shall be. None: left as it is."""
-
-    enabled: Optional[bool] = None
-    active: Optional[bool] = None
-    masked: bool = False
-
-
-ON = Wish(enabled=True, active=True)
-AT_BOOT = Wish(enabled=True)
-NOT_AT_BOOT = Wish(enabled=False)
-OFF = Wish(enabled=False, active=False)
-#: Not masked, otherwise left as it is.
-LEFT = Wish()
-#: The other mode's units: they win at the next boot if anything can start them.
-AWAY = Wish(enabled=False, active=False, masked=True)
 
 #: When systemd reads its unit files again, which takes longer than the rest of a run.
 BEFORE_START = "before the start jobs"
@@ -160,7 +139,7 @@ def make(config: Config, host: Host, force: bool = False) -> Plan:
     :raises NoPlan: names everything that stands in the way
     """
     installed = [name for name, unit in host.units.items() if unit.installed]
-    enabled = [name for name, unit in host.units.items() if unit.file_state in _ENABLED]
+    enabled = [name for name, unit in host.units.items() if unit.file_state in ENABLED]
     try:
         choice = choose(config.mode, host.system, config.drivers, installed, enabled)
     except KvmhostError as error:
@@ -261,66 +240,16 @@ def _possible(host: Host, unit: str, wish: Wish) -> Optional[Wish]:
         # Its package may come later, and enables what is not masked.
         if wish.masked:
             return wish if libvirt.is_usual(unit) else None
-        return LEFT if _is(host.unit(unit), "masked") else None
+        return LEFT if host.unit(unit).file_state == "masked" else None
     # systemd can't start a socket while its service runs: the -admin socket of a service that is
     # never stopped waits for the next boot.
     main = unit in [libvirt.Daemon(name).socket for name in libvirt.SHARED]
-    return AT_BOOT if wish.active and not main and _is_held(host, unit) else wish
-
-
-def _is_held(host: Host, socket: str) -> bool:
-    """True for a socket of virtlogd or virtlockd whose service runs. The service holds the guests'
-    consoles or locks, and would stop with the socket."""
-    name = socket.split("-", 1)[0].rsplit(".", 1)[0]
-    return name in libvirt.SHARED and _is_active(host.unit(libvirt.Daemon(name).service))
-
-
-def unit_file_verbs(state: str, wish: Wish) -> Tuple[str, ...]:
-    """What becomes of one unit file.
-
-    :param state: its UnitFileState
-    :return: of "unmask", "disable", "disable_runtime", "enable", "mask", in the order of the calls
-    """
-    if wish.masked:
-        if state == "masked":
-            return ()
-        # Disabled too, or removing the mask by hand would bring the unit back.
-        if state in _ENABLED:
-            return ("disable" if state == "enabled" else "disable_runtime", "mask")
-        return ("mask",)
-    if state == "masked":
-        if wish.enabled is None:
-            return ("unmask",)
-        # Only without its mask a unit shows whether it is enabled.
-        return ("unmask", "enable" if wish.enabled else "disable")
-    if wish.enabled is False and state in _ENABLED:
-        return ("disable" if state == "enabled" else "disable_runtime",)
-    # A unit that is enabled until the next reboot is enabled for good.
-    if wish.enabled and state not in _FIXED + ("enabled", "alias"):
-        return ("enable",)
-    return ()
-
-
-def job_verbs(unit: Unit, wish: Wish, anew: bool) -> Tuple[str, ...]:
-    """What becomes of one unit in systemd's memory.
-
-    :param anew: a socket that must start again to be reachable
-    :return: of "stop", "reset", "start", in the order of a run
-    """
-    if wish.active is None:
-        return ()
-    if wish.active:
-        if anew:
-            return ("stop", "start")
-        return () if _is_up(unit) else ("start",)
-    if _is_failed(unit):
-        return ("reset",)
-    return ("stop",) if _is_active(unit) else ()
+    return AT_BOOT if wish.active and not main and consequences.is_held(host, unit) else wish
 
 
 def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str, Wish]) -> Plan:
     units = {name: host.unit(name) for name in wishes}
-    anew = _sockets_to_start_anew(host, wishes) if host.running else set()
+    anew = consequences.sockets_to_start_anew(host, wishes) if host.running else set()
     verbs: Dict[str, List[str]] = {}
     for name, wish in wishes.items():
         here = unit_file_verbs(units[name].file_state, wish)
@@ -335,19 +264,19 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     keep_enabled = [
         n
         for n, w in wishes.items()
-        if w.enabled is not False and _is(units[n], "enabled") and n in libvirt.UNITS
+        if w.enabled is not False and units[n].file_state == "enabled" and n in libvirt.UNITS
     ]
     if host.running:
-        stop += _services_in_the_way(host, wishes, start, stop)
-        start += _services_to_start(choice.mode, host, wishes, start, stop)
+        stop += consequences.services_in_the_way(host, wishes, start, stop)
+        start += consequences.services_to_start(choice.mode, host, wishes, start, stop)
         # tuned takes longest: it comes up while the others do.
         start.sort(key=lambda n: n != tuned.SERVICE)
-        reset += _units_to_reset(host, start, stop)
+        reset += consequences.units_to_reset(host, start, stop)
     key_aside = None
     if _needs_secret_key(choice, config) and host.secret_key.fault:
         key_aside = host.secret_key.aside
         # They failed for want of the key, and too often to be started again.
-        failed = [n for n in _SECRET_SERVICES if n in units and _is_failed(units[n])]
+        failed = [n for n in _SECRET_SERVICES if n in units and units[n].is_failed]
         reset += [n for n in failed if n not in reset]
     profile = None
     if config.tuned and config.profile is not None:
@@ -360,7 +289,7 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     decisive = unmask + disable + disable_runtime
     if set(start).intersection(config.units):
         decisive += mask
-    misled = any(_in_memory(units[n]) for n in decisive) or any(map(_is_stale, units.values()))
+    misled = any(units[n].in_memory for n in decisive) or any(u.is_stale for u in units.values())
     return Plan(
         mode=choice.mode,
         reason=choice.reason,
@@ -395,7 +324,7 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
         asked = tuple(f"libvirt's network {each.name} " for each in config.networks)
         warnings += [each for each in host.clashes if not asked or not each.startswith(asked)]
     ppd = host.unit(tuned.PPD)
-    if config.tuned and config.profile is not None and ppd.installed and not _is(ppd, "masked"):
+    if config.tuned and config.profile is not None and ppd.installed and ppd.file_state != "masked":
         warnings.append(
             f"{tuned.PPD} sets a profile of its own each time it starts, in place of"
             f" {config.profile}; run 'systemctl mask --now {tuned.PPD}', or name {config.profile} in"
@@ -426,93 +355,6 @@ def _needs_secret_key(choice: Choice, config: Config) -> bool:
     return choice.mode == libvirt.MONOLITHIC or "secret" in config.drivers
 
 
-def _sockets_to_start_anew(host: Host, wishes: Mapping[str, Wish]) -> Set[str]:
-    """Deaf sockets, because only a new start makes them listen again; and the other sockets of the
-    same daemon, because they stop with its main one (BindsTo=)."""
-    shared = tuple(libvirt.Daemon(name) for name in libvirt.SHARED)
-    sockets: Set[str] = set()
-    for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,) + shared:
-        wanted = [n for n in daemon.sockets + (daemon.tls,) if wishes.get(n, LEFT).active]
-        if any(host.unit(n).deaf for n in wanted) and not _is_held(host, daemon.socket):
-            sockets.update(wanted)
-    return sockets
-
-
-def _services_in_the_way(
-    host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
-) -> List[str]:
-    """Running services of sockets that shall start or stop. systemd refuses to start a socket under
-    a running service, and the service would keep listening on a stopped socket. Guests outlive it
-    (KillMode=process); virtlogd and virtlockd are never among them."""
-    moved = set(start).union(stop)
-    return [
-        daemon.service
-        for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,)
-        if daemon.service in wishes
-        and daemon.service not in stop
-        and _is_active(host.unit(daemon.service))
-        and moved.intersection(daemon.sockets + (daemon.tls, daemon.tcp))
-    ]
-
-
-def _services_to_start(
-    mode: str, host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
-) -> List[str]:
-    """libvirtd itself, at the first run and with any of its sockets. It leaves after 120 s without
-    a client and its sockets bring it back: so an enabled libvirtd may be inactive, but not failed."""
-    service = libvirt.LIBVIRTD.service
-    unit = host.unit(service)
-    if mode == libvirt.MODULAR or service not in wishes:
-        return []
-    if service in stop or _is_failed(unit) or set(start).intersection(libvirt.LIBVIRTD.sockets):
-        return [service]
-    return [] if _is(unit, "enabled") or _is_active(unit) else [service]
-
-
-def _units_to_reset(host: Host, start: Sequence[str], stop: Sequence[str]) -> List[str]:
-    """Units whose start limit must not make this run fail: what starts, and the services that
-    clients of the started sockets will start. systemd counts starts for as long as it has the unit
-    in memory, whoever asked for them: the starts of runs that were killed count too."""
-    services = [
-        daemon.service
-        for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,)
-        if daemon.socket in start and daemon.service not in start
-    ]
-    idle = [n for n in services if n in stop or not _is_active(host.unit(n))]
-    return [n for n in list(start) + idle if _may_have_started(host.unit(n))]
-
-
-def _may_have_started(unit: Unit) -> bool:
-    return _is_failed(unit) or _in_memory(unit) and not unit.fresh
-
-
-def _is(unit: Unit, file_state: str) -> bool:
-    return unit.file_state == file_state
-
-
-def _is_active(unit: Unit) -> bool:
-    return unit.active in _ACTIVE
-
-
-def _is_failed(unit: Unit) -> bool:
-    return unit.active == "failed"
-
-
-def _is_up(unit: Unit) -> bool:
-    return unit.active in ("active", "reloading", "refreshing") or unit.ran
-
-
-def _in_memory(unit: Unit) -> bool:
-    """systemd has read the unit's files. It reads the files of all other units, and of those that it
-    did not find, when somebody first asks for them."""
-    return unit.load not in ("", "not-found")
-
-
-def _is_stale(unit: Unit) -> bool:
-    """systemd remembers a mask that is gone from the disk, or the reverse."""
-    return _in_memory(unit) and unit.file_state.startswith("masked") != (unit.load == "masked")
-
-
 def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> List[str]:
     """What is wrong with the units asked for by name."""
     problems = []
@@ -540,7 +382,7 @@ def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> Li
                 f"{where} can't start while {unit.held_by} runs; take it out, or run"
                 f" 'systemctl stop {unit.held_by}'"
             )
-        elif _is(unit, "masked"):
+        elif unit.file_state == "masked":
             problems.append(f"{where} is masked; take it out, or run 'systemctl unmask {name}'")
     return problems
 
@@ -573,7 +415,7 @@ def _tuned_problems(config: Config, host: Host) -> List[str]:
             f"{KEY}.tuned: {tuned.SERVICE} is not installed; install {tuned.PACKAGE}, or set {KEY}.tuned.enabled: false"
         ]
     problems = []
-    if _is(unit, "masked"):
+    if unit.file_state == "masked":
         problems.append(
             f"{KEY}.tuned: {tuned.SERVICE} is masked; run 'systemctl unmask {tuned.SERVICE}', or set {KEY}.tuned.enabled:"
             " false"
@@ -599,7 +441,7 @@ def _mask_problems(host: Host, wishes: Mapping[str, Wish]) -> List[str]:
         f"{name} is masked in /run, which a run does not undo; find what masks it, or run"
         f" 'systemctl unmask --runtime {name}'"
         for name, wish in wishes.items()
-        if wish.enabled and _is(host.unit(name), "masked-runtime")
+        if wish.enabled and host.unit(name).file_state == "masked-runtime"
     ]
     problems += [
         f"{name} must be masked, but /etc/systemd/system/{name} is a unit file of this host's own;"
@@ -623,7 +465,7 @@ def _guest_problems(plan: Plan, host: Host, force: bool) -> List[str]:
     if leaving:
         return [f"guests run under {', '.join(leaving)}, which would be stopped: {names}; {ways}"]
     own = [daemon.service for daemon in _guest_daemons(plan.mode, host)]
-    if all(_is_active(host.unit(unit)) for unit in own) or not _changes_mode(plan, host):
+    if all(host.unit(unit).is_active for unit in own) or not _changes_mode(plan, host):
         return []
     return [
         f"guests run, their daemon does not, and the run would change the mode: {names}; start the"

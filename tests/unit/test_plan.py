@@ -6,7 +6,7 @@ import model_hosts as hosts
 import pytest
 from model_hosts import config, everything, host, installed, with_units
 
-from cc_kvmhost import plan, tuned
+from cc_kvmhost import plan, tuned, wishes
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
@@ -57,69 +57,69 @@ class TestOneUnit:
         "state, wish, verbs",
         [
             # The other mode's.
-            ("masked", plan.AWAY, ()),
-            ("enabled", plan.AWAY, ("disable", "mask")),
-            ("enabled-runtime", plan.AWAY, ("disable_runtime", "mask")),
-            ("disabled", plan.AWAY, ("mask",)),
-            ("static", plan.AWAY, ("mask",)),
-            ("masked-runtime", plan.AWAY, ("mask",)),
+            ("masked", wishes.AWAY, ()),
+            ("enabled", wishes.AWAY, ("disable", "mask")),
+            ("enabled-runtime", wishes.AWAY, ("disable_runtime", "mask")),
+            ("disabled", wishes.AWAY, ("mask",)),
+            ("static", wishes.AWAY, ("mask",)),
+            ("masked-runtime", wishes.AWAY, ("mask",)),
             # Behind a mask.
-            ("masked", plan.LEFT, ("unmask",)),
-            ("masked", plan.ON, ("unmask", "enable")),
-            ("masked", plan.AT_BOOT, ("unmask", "enable")),
-            ("masked", plan.OFF, ("unmask", "disable")),
+            ("masked", wishes.LEFT, ("unmask",)),
+            ("masked", wishes.ON, ("unmask", "enable")),
+            ("masked", wishes.AT_BOOT, ("unmask", "enable")),
+            ("masked", wishes.OFF, ("unmask", "disable")),
             # Not wanted at boot.
-            ("enabled", plan.OFF, ("disable",)),
-            ("enabled", plan.NOT_AT_BOOT, ("disable",)),
-            ("enabled-runtime", plan.OFF, ("disable_runtime",)),
-            ("disabled", plan.OFF, ()),
-            ("static", plan.OFF, ()),
+            ("enabled", wishes.OFF, ("disable",)),
+            ("enabled", wishes.NOT_AT_BOOT, ("disable",)),
+            ("enabled-runtime", wishes.OFF, ("disable_runtime",)),
+            ("disabled", wishes.OFF, ()),
+            ("static", wishes.OFF, ()),
             # Wanted at boot.
-            ("disabled", plan.ON, ("enable",)),
-            ("enabled-runtime", plan.ON, ("enable",)),
-            ("enabled", plan.ON, ()),
-            ("static", plan.ON, ()),
-            ("indirect", plan.AT_BOOT, ()),
-            ("generated", plan.ON, ()),
-            ("transient", plan.ON, ()),
-            ("linked", plan.ON, ()),
-            ("linked-runtime", plan.ON, ()),
-            ("alias", plan.ON, ()),
+            ("disabled", wishes.ON, ("enable",)),
+            ("enabled-runtime", wishes.ON, ("enable",)),
+            ("enabled", wishes.ON, ()),
+            ("static", wishes.ON, ()),
+            ("indirect", wishes.AT_BOOT, ()),
+            ("generated", wishes.ON, ()),
+            ("transient", wishes.ON, ()),
+            ("linked", wishes.ON, ()),
+            ("linked-runtime", wishes.ON, ()),
+            ("alias", wishes.ON, ()),
             # Left as they are.
-            ("enabled", plan.LEFT, ()),
-            ("disabled", plan.LEFT, ()),
+            ("enabled", wishes.LEFT, ()),
+            ("disabled", wishes.LEFT, ()),
         ],
     )
-    def test_unit_file(self, state: str, wish: plan.Wish, verbs: Tuple[str, ...]) -> None:
-        assert plan.unit_file_verbs(state, wish) == verbs
+    def test_unit_file(self, state: str, wish: wishes.Wish, verbs: Tuple[str, ...]) -> None:
+        assert wishes.unit_file_verbs(state, wish) == verbs
 
     @pytest.mark.parametrize(
         "active, wish, anew, verbs",
         [
-            ("active", plan.LEFT, False, ()),
-            ("inactive", plan.AT_BOOT, False, ()),
-            ("active", plan.ON, True, ("stop", "start")),
-            ("active", plan.ON, False, ()),
-            ("reloading", plan.ON, False, ()),
-            ("refreshing", plan.ON, False, ()),
-            ("activating", plan.ON, False, ("start",)),
-            ("deactivating", plan.ON, False, ("start",)),
-            ("inactive", plan.ON, False, ("start",)),
-            ("failed", plan.ON, False, ("start",)),
-            ("failed", plan.OFF, False, ("reset",)),
-            ("active", plan.OFF, False, ("stop",)),
-            ("activating", plan.OFF, False, ("stop",)),
-            ("reloading", plan.OFF, False, ("stop",)),
-            ("refreshing", plan.OFF, False, ("stop",)),
-            ("deactivating", plan.AWAY, False, ("stop",)),
-            ("inactive", plan.AWAY, False, ()),
+            ("active", wishes.LEFT, False, ()),
+            ("inactive", wishes.AT_BOOT, False, ()),
+            ("active", wishes.ON, True, ("stop", "start")),
+            ("active", wishes.ON, False, ()),
+            ("reloading", wishes.ON, False, ()),
+            ("refreshing", wishes.ON, False, ()),
+            ("activating", wishes.ON, False, ("start",)),
+            ("deactivating", wishes.ON, False, ("start",)),
+            ("inactive", wishes.ON, False, ("start",)),
+            ("failed", wishes.ON, False, ("start",)),
+            ("failed", wishes.OFF, False, ("reset",)),
+            ("active", wishes.OFF, False, ("stop",)),
+            ("activating", wishes.OFF, False, ("stop",)),
+            ("reloading", wishes.OFF, False, ("stop",)),
+            ("refreshing", wishes.OFF, False, ("stop",)),
+            ("deactivating", wishes.AWAY, False, ("stop",)),
+            ("inactive", wishes.AWAY, False, ()),
         ],
     )
-    def test_job(self, active: str, wish: plan.Wish, anew: bool, verbs: Tuple[str, ...]) -> None:
-        assert plan.job_verbs(Unit("x.socket", active=active), wish, anew) == verbs
+    def test_job(self, active: str, wish: wishes.Wish, anew: bool, verbs: Tuple[str, ...]) -> None:
+        assert wishes.job_verbs(Unit("x.socket", active=active), wish, anew) == verbs
 
     def test_a_one_shot_that_has_run_is_not_started_again(self) -> None:
-        assert plan.job_verbs(Unit("x.service", ran=True), plan.ON, False) == ()
+        assert wishes.job_verbs(Unit("x.service", ran=True), wishes.ON, False) == ()
 
 
 class TestFreshHosts:
