@@ -25,8 +25,8 @@ meta = {
 def handle(name: str, cfg: Any, cloud: Any, log: Any = None, args: Any = None, *_: Any) -> None:
     """Apply the kvmhost section of this instance's configuration.
 
-    :raises cc_kvmhost.errors.KvmhostError: the section or the host is at fault. Nothing is left
-        changed, unless all was done and only the check at the end has failed.
+    :raises cc_kvmhost.errors.KvmhostError: the section or the host is at fault. The host is as it
+        was before, unless everything was applied and only the check at the end failed.
     """
     if "kvmhost" not in cfg:
         LOG.debug("no kvmhost key: nothing to do")
@@ -40,10 +40,10 @@ def handle(name: str, cfg: Any, cloud: Any, log: Any = None, args: Any = None, *
         return events.ReportEventStack("modules-final/config-kvmhost/" + step, description)
 
     report = run.apply(cfg["kvmhost"], event=event)
-    # Counted by cloud-init: its status says "degraded" then, and shows them.
+    # cloud-init counts these: its status then says "degraded" and lists them.
     for warning in report.warnings:
         LOG.warning("kvmhost: %s", warning)
-    # The other events say what a run does; this one tells a fleet's collector what came of it.
+    # The other events report the steps; this one reports the result, for a fleet's collector.
     with event("result", " ".join(report.summary().split())):
         if report.errors:
             raise KvmhostError(report.errors)

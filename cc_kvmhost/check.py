@@ -1,6 +1,6 @@
-"""Does it host: libvirt's daemons answer a client, and a guest runs.
+"""Checks that this machine hosts guests: libvirt's daemons answer a client, and a guest runs.
 
-Whatever calls libvirt is done by a child process, which is killed when its time is over.
+A child process makes every call to libvirt and is killed at its deadline.
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from .systemd.manager import Manager
 from .virt import guest, level, probe
 from .virt.daemons import Endpoint
 
-#: Seconds for the child, and for the one that cleans up after it.
+#: Seconds for the child that checks, and for the child that cleans up after it.
 SECONDS = 60.0
 SECONDS_TO_CLEAR = 10.0
 
-#: What passed last. In /run: another boot has to be checked anew.
+#: The check that passed last. It is in /run because each boot has to be checked anew.
 RECORD = "/run/kvmhost/check.json"
 
-#: What the step of a check is, for cloud-init's reporting.
+#: Describes the step in cloud-init's reporting.
 DESCRIPTION = "wake libvirt's daemons and run a guest"
 
 _CHILD = "cc_kvmhost.virt.probe"
 
 
 class Check(NamedTuple):
-    """A check, as the report shows it. ``accelerator``: the guest's, kvm or tcg; None without a
-    guest. ``error``: "" if it passed. ``reused``: an earlier run since boot made it, and nothing was
-    changed since."""
+    """A check, as the report shows it. ``accelerator``: kvm or tcg, as the guest saw it; None
+    without a guest. ``error``: "" if it passed. ``reused``: an earlier run since boot made this
+    check, and nothing was changed since."""
 
     level: str
     passed: bool
@@ -43,7 +43,7 @@ class Check(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM."""
+    """What to check. ``mode``: libvirt's. ``kvm``: the guest must use KVM."""
 
     level: str
     mode: str
@@ -53,7 +53,7 @@ class Order(NamedTuple):
 
 
 def reuse(order: Order) -> Optional[Check]:
-    """The check that passed last, if it proved at least what this order wants."""
+    """The check that passed last, if it proves at least what this order wants."""
     try:
         record = json.loads((files.read(RECORD) or b"null").decode())
         if record:
@@ -61,18 +61,18 @@ def reuse(order: Order) -> Optional[Check]:
             same = record["order"][1:] == json.loads(json.dumps(order))[1:]
             if same and level.LEVELS.index(check.level) >= level.LEVELS.index(order.level):
                 return check._replace(reused=True)
-    except (ValueError, TypeError, KeyError):  # not of this version's making
+    except (ValueError, TypeError, KeyError):  # another version wrote the record
         pass
     return None
 
 
 def forget() -> None:
-    """What passed says nothing about a host that changes."""
+    """Remove the record, because it does not hold for a host that changes."""
     files.remove(RECORD)
 
 
 def run(manager: Manager, order: Order) -> Tuple[Check, List[str]]:
-    """Check; returns what came of it, and each problem in a sentence."""
+    """Check; returns the result, and each problem as a sentence."""
     start = time.monotonic()
     accelerator, problems = _prove(manager, order) if order.level != level.SOCKETS else (None, [])
     milliseconds = round(1000 * (time.monotonic() - start), 1)
@@ -87,7 +87,7 @@ def run(manager: Manager, order: Order) -> Tuple[Check, List[str]]:
 
 
 def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
-    """Have the child wake the daemons and run the guest: the accelerator, and the problems."""
+    """Let a child wake the daemons and run the guest; returns the accelerator and the problems."""
     from .virt import child
 
     qemu = next((each for each in order.daemons if each.driver == "qemu"), None)
@@ -112,20 +112,20 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
             for each in failed
         ]
         if failed or outcome.overdue or outcome.problems:
-            # A daemon that was never reached has nothing of ours.
+            # A daemon that was never reached has no guest of ours.
             problems += _clear(qemu if not answers.get(qemu.name, "?") else None, wanted["name"])
     return result["accelerator"], problems
 
 
 def _guest(order: Order, daemon: str) -> Dict[str, Any]:
-    """What guest.run() wants; ``daemon``: which one is to run it."""
+    """The order for guest.run(); ``daemon``: the name of the daemon that runs the guest."""
     nonce = guest.new_nonce()
     more = {"nonce": nonce, "arch": order.arch, "kvm": order.kvm}
     return {"daemon": daemon, "name": guest.PREFIX + nonce[:8], **more}
 
 
 def _daemon_problems(manager: Manager, answers: Mapping[str, str]) -> List[str]:
-    """For each daemon that did not answer, or has failed since, what systemd knows of it.
+    """A sentence for each daemon that did not answer or has failed since, with what systemd knows.
 
     :param answers: daemon -> what is wrong with it, "" if nothing
     """
@@ -142,13 +142,13 @@ def _daemon_problems(manager: Manager, answers: Mapping[str, str]) -> List[str]:
 
 
 def _clear(qemu: Optional[Endpoint], name: str) -> List[str]:
-    """Remove what a guest left whose child failed or was killed; returns what is left all the same.
+    """Remove what the guest of a failed or killed child left; returns what could not be removed.
 
-    :param qemu: the daemon that has it; None: it was never reached, so it has nothing
+    :param qemu: the daemon that has the guest; None: it was never reached, so it has none
     """
     from .virt import child
 
-    # The daemon may hang, and its call with it: end the guest's process first.
+    # The daemon may hang, so don't rely on it: kill the guest's process first.
     for pid in guest.processes(name):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What went wrong, all of it, raised once."""
+"""The error of this package: it collects every problem and is raised once."""
 
 from typing import Iterable
 
@@ -6,8 +6,8 @@ from typing import Iterable
 class KvmhostError(Exception):
     """The input or the host is at fault; nothing was changed, or everything was put back.
 
-    ``problems`` (tuple of str): one line each, saying which key, unit or file, what was
-    found, what is allowed or what to do next.
+    ``problems`` (tuple of str): one line each. A line says which key, unit or file is wrong, what
+    was found, and what is allowed or what to do next.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; found in an image's tree as they would be from inside."""
+"""Files: replaced whole or not at all; paths resolved in an image's tree as from inside it."""
 
 import contextlib
 import fcntl
@@ -11,13 +11,13 @@ LOG = logging.getLogger(__name__)
 
 _SELINUX = "security.selinux"
 _SELINUX_ON = "/sys/fs/selinux/enforce"
-#: What the new content's file is called until it takes its place. Always the same for one file, so
-#: that the next run uses up what a killed run left.
+#: Suffix of the new file until it is renamed. It is fixed, so that the next run reuses the file that
+#: a killed run left behind.
 TEMPORARY = ".kvmhost-tmp"
 
 
 def inside(root: str, path: str) -> str:
-    """``path`` below ``root``, its symlinks followed as they would be in there."""
+    """``path`` below ``root``; its symlinks are followed as if ``root`` were /."""
     done: List[str] = []
     todo = path.split("/")[::-1]
     followed = 0
@@ -67,7 +67,7 @@ def replace(path: str, content: bytes) -> None:
 
 
 def make_directory(path: str) -> None:
-    """Make a directory that everybody may read, whatever the umask, and those above it."""
+    """Make a directory and its missing parents, readable by everybody whatever the umask is."""
     if not os.path.isdir(path):
         make_directory(os.path.dirname(path))
         with contextlib.suppress(FileExistsError):
@@ -76,7 +76,7 @@ def make_directory(path: str) -> None:
 
 
 def restore(path: str, content: Optional[bytes]) -> None:
-    """Bring back what read() returned."""
+    """Make the file what it was when read() returned ``content``."""
     if content is None:
         remove(path)
     else:
@@ -90,8 +90,8 @@ def remove(path: str) -> None:
 
 
 def _label(descriptor: int, path: str) -> None:
-    """Give an open file the SELinux label of the one at path, or what the policy has for path. Made
-    without, it has its directory's, under which tuned may not write its files."""
+    """Give an open file the SELinux label of the file at path, or else the policy's label for path.
+    Without this it has its directory's label, and then tuned may not write its files."""
     try:
         label = os.getxattr(path, _SELINUX)
     except OSError:  # no such file, or no labels here
@@ -104,7 +104,7 @@ def _label(descriptor: int, path: str) -> None:
 
 
 def _label_of_policy(path: str) -> bytes:
-    """The label of a new file; empty without SELinux, or without python3-libselinux."""
+    """The policy's label for a new file; empty without SELinux or without python3-libselinux."""
     if not os.path.exists(_SELINUX_ON):
         return b""
     try:
@@ -119,14 +119,15 @@ def _label_of_policy(path: str) -> bytes:
 
 @contextlib.contextmanager
 def _temporary(path: str) -> Iterator[BinaryIO]:
-    """An empty file that nobody else writes to. It is gone afterwards, or has another name."""
+    """Open an empty file that no other process of ours writes to. The caller renames it; if the
+    caller fails, it is removed."""
     while True:
-        if os.path.islink(path):  # not ours, and it might lead anywhere
+        if os.path.islink(path):  # we make no links here, and this one may point anywhere
             remove(path)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(path, flags, 0o600), "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            # Whoever held the lock until now has moved the file to its place.
+            # The process that held the lock before us may have renamed this file: then open anew.
             try:
                 ours = os.path.samestat(os.stat(path), os.fstat(stream.fileno()))
             except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Is the host as asked, right now: chosen, enabled, listening, reachable."""
+"""Whether the host is as asked right now: enabled, listening, reachable."""
 
 from typing import Any, Dict, Tuple
 
@@ -11,9 +11,9 @@ from .virt import sockets
 def look(section: Any) -> Tuple[Report, Dict[str, str]]:
     """Compare the host with a section; reads only.
 
-    :return: the report, and for each libvirt socket that shall listen why it can't be reached,
-        "" if it can; without those that this user can't see. The report's errors say what does not
-        hold; its ``changed`` what a run would do about it.
+    :return: the report, and a mapping: each libvirt socket that must listen and that this user may
+        look at -> why it can't be reached, "" if it can. The report's ``errors`` say what does not
+        hold, its ``changed`` what a run would do about it.
     :raises KvmhostError: there is no plan for this host
     """
     report = run.preview(section, force=True)

@@ -10,7 +10,7 @@ from . import files
 from .systemd.manager import Manager
 
 SERVICE = "tuned.service"
-#: Answers for power-profiles-daemon on top of tuned; desktops and Cockpit start it.
+#: Offers the D-Bus interface of power-profiles-daemon on top of tuned; desktops and Cockpit start it.
 PPD = "tuned-ppd.service"
 PACKAGE = "tuned"
 
@@ -21,7 +21,7 @@ FILES = ("/etc/tuned/active_profile", "/etc/tuned/profile_mode")
 
 
 class Profile(NamedTuple):
-    """The profile that is set; ``manual``: somebody chose it, it is not tuned's recommendation."""
+    """The profile that is set. ``manual``: somebody chose it; otherwise tuned recommended it."""
 
     name: str
     manual: bool
@@ -42,25 +42,25 @@ def profiles(root: str = "/") -> List[str]:
 
 
 def read(root: str = "/") -> Profile:
-    """The profile by tuned's own files, which it keeps up to date while it runs."""
+    """Read the profile from tuned's own files, which tuned keeps up to date while it runs."""
     name, mode = (_first_line(files.inside(root, path)) for path in FILES)
     return Profile(name, mode == "manual")
 
 
 def ask(manager: Manager) -> Profile:
-    """The profile by the running daemon, which writes its files after it has switched."""
+    """Ask the running daemon for the profile: its files lag behind, since it writes them last."""
     mode, _error = _call(manager, "profile_mode")
     return Profile(_call(manager, "active_profile").decode(), mode == b"manual")
 
 
 def write(name: str, root: str = "/") -> None:
-    """Set the profile of a tuned that does not run: it reads these files when it starts."""
+    """Set the profile while tuned does not run: tuned reads these files when it starts."""
     for path, text in zip(FILES, (name, "manual")):
         files.replace(files.inside(root, path), text.encode() + b"\n")
 
 
 def switch(manager: Manager, profile: Profile) -> str:
-    """Have the running daemon switch; returns its error, "" if there was none."""
+    """Make the running daemon switch; returns its error, "" if there was none."""
     if profile.manual:
         done, error = _call(manager, "switch_profile", profile.name)
     else:
