@@ -11,8 +11,8 @@ from .wishes import LEFT, Wish
 
 
 def sockets_to_start_anew(host: Host, wishes: Mapping[str, Wish]) -> Set[str]:
-    """Deaf sockets, because only a new start makes them listen again; and the other sockets of the
-    same daemon, because they stop with its main one (BindsTo=)."""
+    """The unreachable sockets, because only a new start makes them listen again, and the other sockets
+    of the same daemon, because they stop with its main socket (BindsTo=)."""
     shared = tuple(libvirt.Daemon(name) for name in libvirt.SHARED)
     sockets: Set[str] = set()
     for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,) + shared:
@@ -25,9 +25,9 @@ def sockets_to_start_anew(host: Host, wishes: Mapping[str, Wish]) -> Set[str]:
 def services_in_the_way(
     host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
 ) -> List[str]:
-    """Running services of sockets that shall start or stop. systemd refuses to start a socket under
-    a running service, and the service would keep listening on a stopped socket. Guests outlive it
-    (KillMode=process); virtlogd and virtlockd are never among them."""
+    """The running services whose sockets start or stop. systemd refuses to start a socket while its
+    service runs, and a service goes on listening after its socket has stopped. Guests outlive the
+    service (KillMode=process). virtlogd and virtlockd are never among these."""
     moved = set(start).union(stop)
     return [
         daemon.service
@@ -42,8 +42,8 @@ def services_in_the_way(
 def services_to_start(
     mode: str, host: Host, wishes: Mapping[str, Wish], start: Sequence[str], stop: Sequence[str]
 ) -> List[str]:
-    """libvirtd itself, at the first run and with any of its sockets. It leaves after 120 s without
-    a client and its sockets bring it back: so an enabled libvirtd may be inactive, but not failed."""
+    """libvirtd.service, if it is not enabled yet, has failed, or has a socket that starts. An enabled
+    libvirtd may be inactive: it exits after 120 s without a client, and its sockets start it again."""
     service = libvirt.LIBVIRTD.service
     unit = host.unit(service)
     if mode == libvirt.MODULAR or service not in wishes:
@@ -54,9 +54,9 @@ def services_to_start(
 
 
 def units_to_reset(host: Host, start: Sequence[str], stop: Sequence[str]) -> List[str]:
-    """Units whose start limit must not make this run fail: what starts, and the services that
-    clients of the started sockets will start. systemd counts starts for as long as it has the unit
-    in memory, whoever asked for them: the starts of runs that were killed count too."""
+    """The units that systemd might refuse to start because they were started too often: those that
+    start, and the services that clients will start through the started sockets. systemd counts
+    starts as long as it has the unit in memory, so the starts of earlier and killed runs count."""
     services = [
         daemon.service
         for daemon in libvirt.modular_daemons() + (libvirt.LIBVIRTD,)
@@ -71,7 +71,7 @@ def _may_have_started(unit: Unit) -> bool:
 
 
 def is_held(host: Host, socket: str) -> bool:
-    """True for a socket of virtlogd or virtlockd whose service runs. The service holds the guests'
-    consoles or locks, and would stop with the socket."""
+    """True for a socket of virtlogd or virtlockd whose service runs. That service holds the guests'
+    consoles or locks, and would stop if the socket did."""
     name = socket.split("-", 1)[0].rsplit(".", 1)[0]
     return name in libvirt.SHARED and host.unit(libvirt.Daemon(name).service).is_active

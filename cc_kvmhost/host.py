@@ -1,4 +1,4 @@
-"""What is here: release, unit files, units, guests, tuned, certificates, networks and pools. Reads only."""
+"""What is here: release, units, guests, tuned, certificates, networks and pools. Reads only."""
 
 import os
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional, Tuple
@@ -30,13 +30,13 @@ class Unit(NamedTuple):
 
     ``file_state``: UnitFileState, "" without a unit file. ``active``, ``sub``, ``load``:
     ActiveState, SubState, LoadState; "inactive", "dead", "" for a unit that is not in memory.
-    ``installed``: there is a unit file, behind a mask too. ``in_etc``: an administrator's unit file
-    in /etc, where a mask would stand. ``alias_of``: the unit's own name if this is another one.
-    ``ran``: a one-shot that has done its work since boot, or whose conditions were not met.
-    ``deaf``: a libvirt socket that systemd calls listening and nobody can reach, because its path
-    was removed or a reload took its descriptor. ``fresh``: systemd loaded the unit for this look,
-    so it remembers no start of it. ``held_by``: a running service that keeps a socket asked for from
-    starting.
+    ``installed``: a unit file exists, even if a mask hides it. ``in_etc``: an administrator's unit
+    file is in /etc, where a mask would have to be. ``alias_of``: the unit's own name, if ``name`` is
+    an alias. ``ran``: a one-shot that has done its work since boot, or whose conditions were not
+    met. ``deaf``: a libvirt socket that systemd calls listening but that can't be reached, because
+    its path was removed or a reload closed its descriptor. ``fresh``: systemd loaded the unit only
+    now, so it has counted no starts. ``held_by``: the running service that keeps this socket from
+    starting, for a socket from ``units``.
     """
 
     name: str
@@ -80,13 +80,13 @@ class Unit(NamedTuple):
 class Host(NamedTuple):
     """Everything that a plan depends on.
 
-    ``running``: systemd runs here (not an image's tree). ``units``: every unit of libvirt's that
-    has a unit file, tuned's, and those asked for. ``guests``: those that run.
-    ``profiles``: tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong
-    with its TLS socket's files. ``hidden``: running sockets that this user may not look at.
-    ``clashes``: libvirt's networks that can't start, and why. ``kvm``, ``means``, ``secret_key``: as
-    their own files say; of an image's tree, nothing. ``objects``: networks and pools; None if none
-    are asked for, or nothing runs.
+    ``running``: systemd runs here; False for an image's tree. ``units``: libvirt's units, tuned's and
+    those from ``units``, as far as they have a unit file. ``guests``: those that run. ``profiles``:
+    tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong with the files of
+    its TLS socket. ``hidden``: listening sockets that this user may not look at. ``clashes``: a
+    sentence for each libvirt network that can't start. ``kvm``, ``means``, ``secret_key``: see their
+    classes; empty for an image's tree. ``objects``: networks and pools; None if the section has none,
+    or for an image's tree.
     """
 
     system: System
@@ -115,8 +115,8 @@ def read(
 ) -> Host:
     """Look at the running host.
 
-    :param profile: tuned's, if it is known; tuned takes a while to answer
-    :param before: what an earlier look of the same run found, which knows what no run changes
+    :param profile: tuned's profile if it is known, since tuned is slow to answer
+    :param before: an earlier look of the same run; what no run changes is taken from it
     """
     templates = [name for name in config.units if "@" in name]
     names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE, tuned.PPD) + config.units)
@@ -125,9 +125,9 @@ def read(
         states.update(manager.unit_files(rest))
     for name in templates:
         states[name] = manager.unit_file_state(name)
-    # Load none of libvirt's units by asking: systemd would keep what the disk says now, before the
-    # run's changes. Units asked for by name are loaded, because only that shows whether the name is
-    # an alias, and whether the unit can be loaded at all.
+    # Don't make systemd load libvirt's units: it would then remember what the disk says before the
+    # run's changes. Units from ``units`` are loaded, because only that shows whether the name is an
+    # alias and whether the unit can be loaded at all.
     loaded = manager.loaded_units(libvirt.PATTERNS + (tuned.SERVICE,) + config.units)
     fresh = [name for name in config.units if states.get(name) and name not in loaded]
     loaded.update(manager.units([name for name in config.units if states.get(name)]))
@@ -245,7 +245,7 @@ def has_os_release(root: str) -> bool:
 def _os_release(root: str) -> Optional[str]:
     for name in ("etc/os-release", "usr/lib/os-release"):
         path = os.path.join(root, name)
-        # An absolute link in a tree means the tree's file, not this machine's.
+        # In an image's tree an absolute link points to the tree's file, not to this machine's.
         while os.path.islink(path) and os.readlink(path).startswith("/"):
             path = os.path.join(root, os.readlink(path).lstrip("/"))
         if os.path.isfile(path):
@@ -254,7 +254,7 @@ def _os_release(root: str) -> Optional[str]:
 
 
 def _holder(manager: Manager, loaded: UnitState) -> str:
-    """The service that runs already, under which systemd refuses to start a socket; "" if none."""
+    """The running service that makes systemd refuse to start this socket; "" if there is none."""
     if loaded.active in ("active", "activating") or not loaded.name.endswith(".socket"):
         return ""
     if not loaded.path:
@@ -265,7 +265,7 @@ def _holder(manager: Manager, loaded: UnitState) -> str:
 
 
 def _ran(manager: Manager, loaded: UnitState) -> bool:
-    """True for a one-shot service that is inactive because it has nothing more to do."""
+    """True for a one-shot service that is inactive because it is done."""
     if loaded.active != "inactive" or not loaded.name.endswith(".service"):
         return False
 

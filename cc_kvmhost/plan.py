@@ -1,7 +1,8 @@
-"""What to do: from what was asked and what is here. Pure: no I/O, so it can be shown and tested.
+"""What to do, decided from what was asked and what is here. Pure: no I/O, so that a plan can be
+shown to a user and tested by tables.
 
-A plan is the difference between the host and the wish for each unit. It is empty on a host that is
-as wished: a run verifies its work by planning again.
+A plan is the difference between the host and the wish for each unit. On a host that is as asked it
+is empty: so a run verifies its work by planning again.
 """
 
 from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
@@ -35,29 +36,30 @@ if TYPE_CHECKING:
 
 #: The modular daemons that guests run under, by driver; in monolithic mode it is libvirtd for all.
 _GUEST_DAEMONS = {"qemu": libvirt.Daemon("virtqemud"), "lxc": libvirt.Daemon("virtlxcd")}
-#: The services that don't start without libvirt's key for secrets.
+#: The services that can't start when libvirt's key for secrets can't be decrypted.
 _SECRET_SERVICES = ("libvirtd.service", "virtsecretd.service")
 
 
-#: When systemd reads its unit files again, which takes longer than the rest of a run.
+#: When systemd reloads its unit files. A reload takes longer than the rest of a run.
 BEFORE_START = "before the start jobs"
 AFTER_RUN = "after the run, which does not wait for it"
 
 
 class Plan(NamedTuple):
-    """What a run will do, in this order, after it has set tuned's profile. Units are in a fixed
-    order, each at most once per field.
+    """What a run will do. Each field lists a unit at most once, and in a fixed order.
+
+    ``key_aside``: the path that libvirt's key for secrets is renamed to, before anything else; None:
+    the key stays. ``profile``: the profile that tuned gets next; None: it keeps the one it has. Then,
+    in the order of the fields:
 
     ``wishes``: every unit that the plan is about. ``disable_runtime``: units that are enabled until
-    the next reboot only. ``keep_enabled``: libvirt's units that are enabled, and enabled again because
-    Also= of a disabled one takes others along. ``stop``, ``start``: jobs. ``reset``: failed units that
-    shall be inactive, and units whose start limit must not count. ``reload``: when systemd reads
-    its unit files again (BEFORE_START, AFTER_RUN, or None for not at all). ``profile``: tuned's to
-    set, None for none. ``key_aside``: the path that libvirt's key for secrets is renamed to, before
-    all else; None if it stays. ``level``: of the check at the end; None in an image's tree.
-    ``warnings``: what the report warns of. ``fault``: what makes the run fail although all of it is
-    done; "" if nothing does. ``networks``, ``pools``: those that are asked for, as they shall be;
-    ``steps``: what that takes, after all of the above but before the check.
+    the next reboot only. ``keep_enabled``: libvirt's units that are enabled, and are enabled again
+    because disabling a unit also disables those in its Also=. ``stop``, ``start``: jobs. ``reset``:
+    failed units that must be inactive, and units whose earlier starts must not count. ``reload``:
+    when systemd reloads its unit files: BEFORE_START, AFTER_RUN, or None for never. ``networks``,
+    ``pools``: those that are asked for, as they must be; ``steps``: how they get there, before the
+    check. ``level``: how far the check goes; None in an image's tree. ``warnings``: for the report.
+    ``fault``: why the run fails although everything was applied; "" if it does not.
     """
 
     mode: str
@@ -84,7 +86,7 @@ class Plan(NamedTuple):
 
     @property
     def changed(self) -> List[str]:
-        """Each change in words, as report and plan show it; empty if there is nothing to do."""
+        """Each change as a sentence, for the report; empty if there is nothing to do."""
         changes = [
             f"{verb} {unit}"
             for verb, units in (
@@ -107,15 +109,15 @@ class Plan(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """The host is as asked, and systemd knows it."""
+        """The host is as asked, and systemd's memory agrees with the disk."""
         return not (self.changed or self.reset or self.reload)
 
     @property
     def unit_file_changes(self) -> List[Tuple[str, Tuple[str, ...]]]:
-        """The calls that change unit files, in order; the verbs are systemd.UNIT_FILE_CALLS'."""
+        """The calls that change unit files, in order; the verbs are keys of UNIT_FILE_CALLS."""
         calls = (
             ("unmask", self.unmask),
-            # Before enable: Also= of the units that are disabled would undo it.
+            # Before enable, because it also disables what the units name in Also=.
             ("disable", self.disable),
             ("disable-runtime", self.disable_runtime),
             ("enable", self.enable + self.keep_enabled),
@@ -125,7 +127,7 @@ class Plan(NamedTuple):
 
 
 class NoPlan(KvmhostError):
-    """Something stands in the way. ``choice``: the mode, if one could be chosen."""
+    """There is no plan, because of problems. ``choice``: the mode, if one could be chosen."""
 
     def __init__(self, problems: Iterable[str], choice: Optional[Choice]) -> None:
         super().__init__(problems)
@@ -133,10 +135,10 @@ class NoPlan(KvmhostError):
 
 
 def make(config: Config, host: Host, force: bool = False) -> Plan:
-    """Plan what makes the host as asked.
+    """Plan the changes that make the host as asked.
 
-    :param force: switch although guests run under the mode that is left
-    :raises NoPlan: names everything that stands in the way
+    :param force: switch modes although guests run under the daemon that will be stopped
+    :raises NoPlan: names every problem
     """
     installed = [name for name, unit in host.units.items() if unit.installed]
     enabled = [name for name, unit in host.units.items() if unit.file_state in ENABLED]
@@ -149,7 +151,7 @@ def make(config: Config, host: Host, force: bool = False) -> Plan:
 
 
 def make_for(choice: Choice, config: Config, host: Host, force: bool = False) -> Plan:
-    """As make(), for a mode that is chosen already."""
+    """Do the same as make() for a mode that is already chosen."""
     wishes = _libvirt_wishes(choice.mode, config, host)
     problems = _unit_problems(config, host, wishes)
     problems += _tuned_problems(config, host)
@@ -178,7 +180,7 @@ def make_for(choice: Choice, config: Config, host: Host, force: bool = False) ->
 
 
 def _with_objects(plan: Plan, config: Config, host: Host) -> Tuple[Plan, List[str]]:
-    """The plan, with networks and pools; and what stands in their way."""
+    """The plan with networks and pools, and the problems with them."""
     here = host.objects
     if here is None:
         return plan, []
@@ -198,7 +200,8 @@ def _with_objects(plan: Plan, config: Config, host: Host) -> Tuple[Plan, List[st
 
 
 def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
-    """The wish for every libvirt unit that is installed, and the other mode's usual ones."""
+    """The wish for each libvirt unit that is installed, and for the other mode's units that KVM hosts
+    usually have: those are masked before they are installed."""
     wishes: Dict[str, Wish] = {}
     if mode == libvirt.MODULAR:
         drivers = set(config.drivers)
@@ -220,7 +223,8 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
     for socket in network.sockets:
         wishes[socket] = ON
     if mode == libvirt.MODULAR:
-        # No driver's: nothing to bring up at boot, but a mask would keep the socket from starting.
+        # These serve no driver, so nothing has to start them at boot. But a mask has to go: it would
+        # keep their sockets from starting.
         for other in libvirt.modular_daemons():
             wishes.setdefault(other.service, LEFT)
     wishes[network.tcp] = OFF
@@ -235,14 +239,14 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
 
 
 def _possible(host: Host, unit: str, wish: Wish) -> Optional[Wish]:
-    """The wish as far as this host can have it now; None for a unit that is none of ours here."""
+    """The wish as far as this host can fulfil it now; None: leave the unit out of the plan."""
     if not host.unit(unit).installed:
-        # Its package may come later, and enables what is not masked.
+        # Its package may be installed later, and its presets enable every unit that is not masked.
         if wish.masked:
             return wish if libvirt.is_usual(unit) else None
         return LEFT if host.unit(unit).file_state == "masked" else None
-    # systemd can't start a socket while its service runs: the -admin socket of a service that is
-    # never stopped waits for the next boot.
+    # systemd can't start a socket while its service runs, and this service is never stopped: so its
+    # -ro and -admin sockets wait for the next boot.
     main = unit in [libvirt.Daemon(name).socket for name in libvirt.SHARED]
     return AT_BOOT if wish.active and not main and consequences.is_held(host, unit) else wish
 
@@ -269,13 +273,13 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     if host.running:
         stop += consequences.services_in_the_way(host, wishes, start, stop)
         start += consequences.services_to_start(choice.mode, host, wishes, start, stop)
-        # tuned takes longest: it comes up while the others do.
+        # tuned takes longest to start, so its job is queued first.
         start.sort(key=lambda n: n != tuned.SERVICE)
         reset += consequences.units_to_reset(host, start, stop)
     key_aside = None
     if _needs_secret_key(choice, config) and host.secret_key.fault:
         key_aside = host.secret_key.aside
-        # They failed for want of the key, and too often to be started again.
+        # Without the key they failed, often enough for systemd to refuse another start.
         failed = [n for n in _SECRET_SERVICES if n in units and units[n].is_failed]
         reset += [n for n in failed if n not in reset]
     profile = None
@@ -283,9 +287,10 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         if host.profile != tuned.Profile(config.profile, True):
             profile = config.profile
     changed = unmask + disable + disable_runtime + enable + mask
-    # A start job sees what systemd remembers: a mask, and each unit that the targets which it pulls
-    # in want. So systemd has to read its files before the start if a change must be seen by then; a
-    # new mask must if a unit of somebody else's starts, which may want the masked one.
+    # A start job goes by systemd's memory: it fails on a unit that is remembered as masked, and it
+    # starts whatever the targets that it pulls in are remembered to want. So systemd has to reload
+    # before the start jobs if one of these units is in its memory. A new mask matters only if units
+    # from ``units`` start, because they may want the masked unit.
     decisive = unmask + disable + disable_runtime
     if set(start).intersection(config.units):
         decisive += mask
@@ -320,7 +325,7 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
             " reached"
         )
     if choice.mode == libvirt.MONOLITHIC or "network" in config.drivers:
-        # Those that are asked for get another subnet, or an error.
+        # A network from the section is no warning: it gets another subnet, or is an error.
         asked = tuple(f"libvirt's network {each.name} " for each in config.networks)
         warnings += [each for each in host.clashes if not asked or not each.startswith(asked)]
     ppd = host.unit(tuned.PPD)
@@ -334,9 +339,9 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
 
 
 def _with_check(plan: Plan, config: Config, host: Host) -> Plan:
-    """The plan with what it says about the end of a run.
+    """The plan with the level of its check, and with what it says about KVM.
 
-    :raises NotPossible: this host can't be checked as far as was asked
+    :raises NotPossible: this host can't be checked to the level that was asked for
     """
     drivers = libvirt.DRIVERS if plan.mode == libvirt.MONOLITHIC else config.drivers
     level = choose_level(config.check, drivers, host.means)
@@ -356,7 +361,7 @@ def _needs_secret_key(choice: Choice, config: Config) -> bool:
 
 
 def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> List[str]:
-    """What is wrong with the units asked for by name."""
+    """What is wrong with the units in ``units``."""
     problems = []
     for number, name in enumerate(config.units):
         where, unit = f"{KEY}.units[{number}]: {name}", host.unit(name)
@@ -388,7 +393,7 @@ def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> Li
 
 
 def _driver_problems(mode: str, config: Config, host: Host) -> List[str]:
-    """What networks and pools need beside themselves."""
+    """What networks and pools need and this host or section lacks."""
     problems = []
     for key, driver, asked in (
         ("networks", "network", config.networks),
@@ -421,7 +426,7 @@ def _tuned_problems(config: Config, host: Host) -> List[str]:
             " false"
         )
     if config.profile is not None and config.profile not in host.profiles:
-        from difflib import get_close_matches  # takes longer to import than a plan to make
+        from difflib import get_close_matches  # importing it takes longer than planning
 
         near = get_close_matches(config.profile, host.profiles, 1)
         problems.append(
@@ -436,7 +441,7 @@ def _tuned_problems(config: Config, host: Host) -> List[str]:
 
 
 def _mask_problems(host: Host, wishes: Mapping[str, Wish]) -> List[str]:
-    """Masks that are not ours to take away, and units that can't be masked."""
+    """Masks that a run does not remove, and units that can't be masked."""
     problems = [
         f"{name} is masked in /run, which a run does not undo; find what masks it, or run"
         f" 'systemctl unmask --runtime {name}'"
@@ -453,9 +458,9 @@ def _mask_problems(host: Host, wishes: Mapping[str, Wish]) -> List[str]:
 
 
 def _guest_problems(plan: Plan, host: Host, force: bool) -> List[str]:
-    """Guests that would come under another daemon. They run on when theirs crashes or is stopped,
-    so what runs now does not tell whose they are: without any daemon they count as the other
-    mode's."""
+    """Guests that would get another daemon. Guests go on when their daemon crashes or is stopped, so
+    the daemons that run now don't tell which mode the guests belong to: if none runs, they count as
+    the other mode's."""
     if force or not host.guests:
         return []
     names = ", ".join(guest.name for guest in host.guests)
@@ -474,14 +479,14 @@ def _guest_problems(plan: Plan, host: Host, force: bool) -> List[str]:
 
 
 def _guest_daemons(mode: str, host: Host) -> List[libvirt.Daemon]:
-    """The daemons of a mode that the running guests could belong to."""
+    """The daemons of a mode that may have started the running guests."""
     if mode == libvirt.MONOLITHIC:
         return [libvirt.LIBVIRTD]
     return [_GUEST_DAEMONS[driver] for driver in sorted({g.driver for g in host.guests})]
 
 
 def _changes_mode(plan: Plan, host: Host) -> bool:
-    """The other mode's guest daemon could start until now, or this mode's could not."""
+    """Whether the other mode's guest daemon could start until now, or this mode's could not."""
     leaving = plan.disable + plan.disable_runtime + plan.mask + plan.stop
     others = _guest_daemons(libvirt.other(plan.mode), host)
     return any(

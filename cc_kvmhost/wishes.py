@@ -10,7 +10,7 @@ _FIXED = ("static", "indirect", "generated", "transient", "linked", "linked-runt
 
 
 class Wish(NamedTuple):
-    """How a unit shall be. None: left as it is."""
+    """How a unit must be. None: as it is."""
 
     enabled: Optional[bool] = None
     active: Optional[bool] = None
@@ -21,14 +21,14 @@ ON = Wish(enabled=True, active=True)
 AT_BOOT = Wish(enabled=True)
 NOT_AT_BOOT = Wish(enabled=False)
 OFF = Wish(enabled=False, active=False)
-#: Not masked, otherwise left as it is.
+#: Not masked, otherwise as it is.
 LEFT = Wish()
-#: The other mode's units: they win at the next boot if anything can start them.
+#: For the other mode's units: if anything can start one, its mode may win at the next boot.
 AWAY = Wish(enabled=False, active=False, masked=True)
 
 
 def unit_file_verbs(state: str, wish: Wish) -> Tuple[str, ...]:
-    """What becomes of one unit file.
+    """What to do with one unit file.
 
     :param state: its UnitFileState
     :return: of "unmask", "disable", "disable_runtime", "enable", "mask", in the order of the calls
@@ -36,27 +36,27 @@ def unit_file_verbs(state: str, wish: Wish) -> Tuple[str, ...]:
     if wish.masked:
         if state == "masked":
             return ()
-        # Disabled too, or removing the mask by hand would bring the unit back.
+        # Disable it too, or the unit is enabled again once somebody removes the mask.
         if state in ENABLED:
             return ("disable" if state == "enabled" else "disable_runtime", "mask")
         return ("mask",)
     if state == "masked":
         if wish.enabled is None:
             return ("unmask",)
-        # Only without its mask a unit shows whether it is enabled.
+        # A mask hides whether the unit is enabled, so say it in either case.
         return ("unmask", "enable" if wish.enabled else "disable")
     if wish.enabled is False and state in ENABLED:
         return ("disable" if state == "enabled" else "disable_runtime",)
-    # A unit that is enabled until the next reboot is enabled for good.
+    # This includes enabled-runtime: the unit must stay enabled after the next reboot.
     if wish.enabled and state not in _FIXED + ("enabled", "alias"):
         return ("enable",)
     return ()
 
 
 def job_verbs(unit: Unit, wish: Wish, anew: bool) -> Tuple[str, ...]:
-    """What becomes of one unit in systemd's memory.
+    """Which jobs one unit needs.
 
-    :param anew: a socket that must start again to be reachable
+    :param anew: it is a socket that clients reach only after it has started again
     :return: of "stop", "reset", "start", in the order of a run
     """
     if wish.active is None:
