@@ -36,7 +36,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except OSError as error:
         if error.filename is not None:
             raise
-        # What is left in the buffer would fail once more when it is flushed.
+        # The rest of the buffer would fail again when Python flushes it at exit: send it nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # there the reader has seen enough
             screen.print_errors([f"the output can't be written: {error.strerror}"])
@@ -81,7 +81,7 @@ def apply(options: argparse.Namespace) -> int:
             report = run.preview(asked.section, options.force)
         else:
             report = run.apply(asked.section, force=options.force)
-    # As JSON it is what stands in the report file.
+    # With --json, print exactly what the report file holds.
     screen.print_report(
         report if options.json else asked.located(report), options.json, root is None
     )
@@ -140,11 +140,11 @@ def unregister(options: argparse.Namespace) -> int:
 
 
 class _Asked:
-    """The section that a command is about. As a context: errors that name a key of a FILE's section
-    get its name and line.
+    """The section that a command works on. Used as a context, it adds FILE's name and the line to
+    errors that name a key of FILE's section.
 
-    :param name: the FILE, None for this instance's own configuration
-    :param default: the section without a FILE, instead of the instance's
+    :param name: FILE; None: this instance's own configuration
+    :param default: without FILE, take this section instead of the instance's
     """
 
     def __init__(self, name: Optional[str], default: Optional[Dict[str, Any]] = None) -> None:
@@ -176,7 +176,7 @@ def _require_directory(path: str) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Options in full only: an abbreviation may mean another option in a later version."""
+    """Takes no abbreviated options, because an abbreviation may become ambiguous in a later version."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(allow_abbrev=False, **more)
@@ -201,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-        # After the command too; not given there, it must not undo the one before.
+        # -v may also follow the command. SUPPRESS, so that its absence there does not undo a -v before.
         sub.add_argument(
             *("-v", "--verbose"),
             action="store_true",

@@ -1,6 +1,6 @@
-"""An image's tree, where nothing runs: what the first boot would change there, and doing it now.
+"""Plans and makes the first boot's changes in an image's tree, where nothing runs.
 
-The programs of the tree are never run: systemctl, this machine's, works on its links.
+Programs of the tree are never run: this machine's systemctl changes the tree's links.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from .undo import links, problems_of, put_links_back
 from .virt.mode import Choice
 from .wishes import Wish
 
-#: Presets are applied after us too: by mkosi, and by the first boot of an image whose machine-id is
-#: "uninitialized". The first rule for a unit wins, of all files in the order of their names; EL's
-#: own are in 85- to 99-. In /etc, like all that is changed here. Source: systemd.preset(5).
+#: Presets may be applied after us: mkosi does it, and so does the first boot of an image whose
+#: machine-id is "uninitialized". Of all files, in the order of their names, the first rule for a unit
+#: wins; EL's own files are named 85- to 99-. Source: systemd.preset(5).
 PRESET = "/etc/systemd/system-preset/70-kvmhost.preset"
 _PRESET_HEAD = """\
-# Written by 'kvmhost apply' for an image's tree: whoever applies presets to the image, or at its
-# first boot, comes to the same state.
+# Written by 'kvmhost apply' for an image's tree: with these rules, presets that are applied later,
+# or at the first boot, lead to the same state.
 """
 
 
@@ -43,8 +43,8 @@ def preview(section: Any, root: str) -> Report:
 
 
 def apply(section: Any, root: str, here: bool = False) -> Report:
-    """Change an image's tree as its first boot would, or leave it as it was. A fault of the section
-    or the tree raises nothing: it gives a report with result "failed" and the errors.
+    """Change an image's tree as its first boot would, or leave it as it was. If the section or the
+    tree is at fault, the report says "failed" and has the errors; nothing is raised.
 
     :param section: the value of the ``kvmhost`` key, unchecked
     :param here: this process runs in the image's root, so that ``root`` is /
@@ -84,7 +84,7 @@ def apply(section: Any, root: str, here: bool = False) -> Report:
 
 
 def _require_image(root: str, here: bool) -> None:
-    """Refuse what is no image's tree, and this machine's own root.
+    """Refuse a directory that is no image's tree, and this machine's own root.
 
     :raises KvmhostError: says what was found
     """
@@ -106,8 +106,8 @@ def _require_image(root: str, here: bool) -> None:
 
 
 def _way_out(root: str) -> Optional[str]:
-    """A link of the tree on which systemctl would leave it, because it follows links between
-    directories as they are on this machine."""
+    """The problem with a link in the tree that would lead systemctl out of the tree: systemctl follows
+    links between directories as if they were this machine's."""
     inside = os.path.join(os.path.realpath(root), "")
     for top in (unit_files.ETC, unit_files.RUN):
         parts = top.split("/")
@@ -126,12 +126,12 @@ def _is_booted_here() -> bool:
     """True if systemd is PID 1 in this very root. A chroot may have the /run of its host."""
     try:
         return is_running() and os.path.samestat(os.stat("/proc/1/root"), os.stat("/"))
-    except OSError:  # not ours to look at
+    except OSError:  # this user may not look at PID 1
         return is_running()
 
 
 def _write_preset(chosen: Plan, root: str) -> Tuple[str, ...]:
-    """Write our preset file; what was changed."""
+    """Write our preset file; returns the change, for the report."""
     path, content = files.inside(root, PRESET), _preset(chosen.wishes).encode()
     if files.read(path) == content:
         return ()
@@ -141,7 +141,7 @@ def _write_preset(chosen: Plan, root: str) -> Tuple[str, ...]:
 
 
 def _preset(wishes: Mapping[str, Wish]) -> str:
-    """The wishes as preset rules. A mask is not a preset's to make: presets pass over masked units."""
+    """The wishes as preset rules. Presets can't mask, and they leave masked units alone."""
     rules = []
     instances: Dict[str, List[str]] = {}
     for unit, wish in wishes.items():
@@ -151,14 +151,14 @@ def _preset(wishes: Mapping[str, Wish]) -> str:
             instances.setdefault(f"{name}@.{suffix}", []).append(stem)
         elif wish.enabled is not None:
             rules.append("{} {}".format("enable" if wish.enabled else "disable", unit))
-    # Units asked for by name are the only ones with instances, and those are to be enabled.
+    # Only units from ``units`` have instances, and those are to be enabled.
     rules += ["enable {} {}".format(unit, " ".join(names)) for unit, names in instances.items()]
     return _PRESET_HEAD + "".join(rule + "\n" for rule in rules)
 
 
 @contextlib.contextmanager
 def _all_or_nothing(root: str) -> Iterator[None]:
-    """Put the tree back as it was if what is done in here fails."""
+    """Put the tree back as it was if the body fails."""
     before = _Tree(root)
     try:
         yield
@@ -172,7 +172,7 @@ def _all_or_nothing(root: str) -> Iterator[None]:
 
 
 class _Tree:
-    """What apply() may change in a tree, as it was."""
+    """The state, before apply(), of everything in a tree that apply() may change."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -194,5 +194,5 @@ class _Tree:
         return links(files.inside(self._root, top) for top in (unit_files.ETC, unit_files.RUN))
 
     def _read_directories(self) -> List[str]:
-        """Those in /etc and it itself, each after those in it."""
+        """/etc and every directory below it, children first."""
         return [path for path, _, _ in os.walk(files.inside(self._root, "/etc"), topdown=False)]

@@ -1,4 +1,4 @@
-"""What came of it: one shape for the report file, apply, plan and status."""
+"""The report of a run: the same shape in the report file, and from apply, plan and status."""
 
 import contextlib
 import json
@@ -28,14 +28,14 @@ LOG = logging.getLogger(__name__)
 
 PATH = "/run/kvmhost/report.json"
 
-#: Called with a step's name and description; the context is the step.
+#: Called with a step's name and description; the step runs in the context that it returns.
 Event = Callable[[str, str], ContextManager[Any]]
 
 
 class Steps:
-    """The steps of a run and how long each took; each is an event for cloud-init's reporters.
+    """The steps of a run; each is also an event for cloud-init's reporters.
 
-    ``done``: name and duration in milliseconds, in order, a failed one last.
+    ``done``: name and duration in milliseconds of each step, in order. A failed step is the last.
     """
 
     def __init__(self, event: Optional[Event] = None) -> None:
@@ -54,16 +54,16 @@ class Steps:
 
 
 class Report(NamedTuple):
-    """A run, or a plan.
+    """What a run did, or what a plan would do.
 
-    ``result``: ok, failed, skipped, planned. ``mode``: None where none could be chosen.
-    ``changed``: one sentence per change. ``queued``: units whose start waits for cloud-init.
-    ``units``: name -> {"before", "after"}, each {"file_state", "active"}.
-    ``tuned``: {"before", "after"}, the profiles; empty if tuned is left alone. ``warnings``: what is
-    no failure, and may surprise. ``kvm``: what KVM can do here, kvm.Kvm's fields; None where nobody
-    looked. ``check``: check.Check's fields; None if there was no check. ``changes_kept``: the run
-    failed after all of ``changed`` was done, which stays. ``networks``, ``pools``: those that are
-    asked for: name -> {"before", "after"}, null where there is none.
+    ``result``: ok, failed, skipped, planned. ``mode``: None if none could be chosen. ``changed``: one
+    sentence per change. ``queued``: units whose start waits for cloud-init. ``units``: name ->
+    {"before", "after"}, each {"file_state", "active"}. ``tuned``: {"before", "after"}, the profiles;
+    empty if tuned is left alone. ``networks``, ``pools``: those from the section, name -> {"before",
+    "after"}; null where it does not exist. ``warnings``: what the user should know although the run
+    did not fail. ``kvm``: the fields of kvm.Kvm; None if nobody looked. ``check``: the fields of
+    check.Check; None if there was no check. ``changes_kept``: the run failed after it had made all
+    changes, and they stay.
     """
 
     result: str
@@ -98,7 +98,7 @@ class Report(NamedTuple):
             LOG.warning("%s can't be written: %s", PATH, error.strerror)
 
     def summary(self) -> str:
-        """The one line for logs."""
+        """The report in one line, for logs."""
         if self.result == "failed":
             kept = f" ({len(self.changed)} changes are kept)" if self.changes_kept else ""
             return f"failed{kept}: " + "; ".join(self.errors)
@@ -129,7 +129,7 @@ class Report(NamedTuple):
 
 
 def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:
-    """What a run would do: the states after it are the wishes."""
+    """The report of a plan: its states "after" are those that the run is to reach."""
     units = {}
     for name, wish in plan.wishes.items():
         before = _state(host, name)
@@ -186,7 +186,7 @@ def of_run(
 
 
 def of_failure(problems: Iterable[str], choice: Optional[Choice], steps: Steps) -> Report:
-    """``choice``: the mode, if one was chosen."""
+    """The report of a run that failed. ``choice``: the mode, if one was chosen."""
     return Report(
         "failed",
         choice.mode if choice else None,
@@ -197,7 +197,10 @@ def of_failure(problems: Iterable[str], choice: Optional[Choice], steps: Steps) 
 
 
 def _objects(names: Iterable[str], before: Any, after: Any) -> Dict[str, Dict[str, Any]]:
-    """Networks, or pools, as they were and are; ``before`` and ``after`` by name, or None."""
+    """Networks or pools before and after.
+
+    :param before, after: by name; None if there are none
+    """
 
     def shown(name: str, states: Any) -> Any:
         return states[name].shown() if states and name in states else None

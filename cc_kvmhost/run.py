@@ -1,4 +1,4 @@
-"""Doing it: from a section to a host that is as asked, or else as it was before."""
+"""Carries out a plan: the host ends as the section asks, or as it was before."""
 
 import contextlib
 import fcntl
@@ -27,7 +27,7 @@ from .virt.units import socket_path
 LOG = logging.getLogger(__name__)
 
 LOCK = "/run/kvmhost/lock"
-#: For all steps of networks and pools together.
+#: Limit for all steps of networks and pools together.
 OBJECTS_SECONDS = 60.0
 NO_SYSTEMD = "no systemd runs here (a container build or a chroot): nothing was done"
 
@@ -53,12 +53,12 @@ def preview(section: Any, force: bool = False) -> Report:
 
 
 def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> Report:
-    """Make this host as the section asks, or leave it as it was. A fault of the section or the host
-    raises nothing: it gives a report with result "failed" and the errors.
+    """Make this host as the section asks, or leave it as it was. If the section or the host is at
+    fault, the report says "failed" and has the errors; nothing is raised.
 
     :param section: the value of the ``kvmhost`` key, unchecked
     :param force: switch modes although guests run
-    :param event: told of each step
+    :param event: called for each step
     """
     steps = Steps(event)
     choice: Optional[Choice] = None
@@ -66,7 +66,7 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
         with steps.step("validate", "check the kvmhost section"):
             config = configuration.parse(section)
         if not is_running():
-            return _told(Report("skipped", None, NO_SYSTEMD, steps=tuple(steps.done)))
+            return _published(Report("skipped", None, NO_SYSTEMD, steps=tuple(steps.done)))
         deadline = time.monotonic() + config.timeout
         with _bus_errors(), _lock(deadline), Manager(config.timeout) as manager:
             with steps.step("inspect", "look at the host"):
@@ -79,20 +79,20 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
     except KvmhostError as error:
         choice = error.choice if isinstance(error, plan.NoPlan) else choice
         report = of_failure(error.problems, choice, steps)
-    return _told(report)
+    return _published(report)
 
 
-def _told(report: Report) -> Report:
-    """Write the report, and log its one line."""
+def _published(report: Report) -> Report:
+    """Write the report file and log the summary."""
     report.write()
     LOG.info("kvmhost: %s", report.summary())
     return report
 
 
 def prove(section: Any, level: Optional[str] = None) -> Report:
-    """Check that this host hosts guests, whatever an earlier check has found. Changes nothing.
+    """Check anew that this host hosts guests. Changes nothing.
 
-    :param level: another one than the section's
+    :param level: replaces the section's level
     :raises KvmhostError: as apply() reports
     """
     steps = Steps()
@@ -126,15 +126,15 @@ def prove(section: Any, level: Optional[str] = None) -> Report:
 
 
 def _order(chosen: Plan, here: Host) -> check.Order:
-    """What a plan's check is about."""
+    """What the check of a plan has to check."""
     listening = [unit for unit, wish in chosen.wishes.items() if wish.active]
     daemons = endpoints(chosen.mode, listening, here.means.binding)
     return check.Order(str(chosen.level), chosen.mode, daemons, here.means.arch, here.kvm.usable)
 
 
 class _Run(NamedTuple):
-    """One run, from the first change to the last look. ``deadline``: time.monotonic() seconds;
-    ``starts``: its start jobs. ``undo``: the way back."""
+    """One run, from the first change to the last look. ``deadline``: for all jobs, in
+    time.monotonic() seconds. ``starts``: the start jobs."""
 
     manager: Manager
     config: Config
@@ -171,8 +171,8 @@ class _Run(NamedTuple):
         return self._check(report)
 
     def _check(self, report: Report) -> Report:
-        """The report of a run that is done, with what the check finds. Nothing is put back if it
-        fails: the units are as asked, and undoing them would not make this a better host."""
+        """Check; returns the final report. If the check fails, nothing is put back: the units are as
+        asked, and putting them back would not make this machine host guests."""
         order = _order(self.plan, self.before)
         made = None if self.plan.changed else check.reuse(order)
         problems: List[str] = []
@@ -202,8 +202,9 @@ class _Run(NamedTuple):
                 os.rename(secret_key.PATH, self.plan.key_aside)
 
     def _start_tuned(self) -> None:
-        # tuned takes longest to start, so it comes up while the rest is done. Not before a reload
-        # that the starts need: its job could start what is about to be masked.
+        # tuned takes longest to start, so its job is queued first and runs beside the rest. If the
+        # start jobs need a reload, tuned waits for it too: before that, its job could start units
+        # that are about to be masked.
         early = tuned.SERVICE in set(self.plan.start) - set(self.plan.reset)
         if early and self.plan.reload != plan.BEFORE_START:
             self.starts.queue("start", [tuned.SERVICE])
@@ -215,20 +216,20 @@ class _Run(NamedTuple):
                     self.undo.note(self.manager.change_unit_files(verb, units))
 
     def _stop(self) -> None:
-        # Before the reload, because systemd forgets how to stop a unit once it is masked.
+        # Stop before the reload, because systemd forgets how to stop a unit once it is masked.
         if self.plan.stop or self.plan.reset:
             with self.steps.step("stop", "stop the units that are not wanted"):
                 done = jobs.run(self.manager, "stop", self.plan.stop, self._seconds_left())
                 self._require(done, "stop")
-                # A unit that fails at stopping has stopped, and shall be inactive, not failed.
+                # A unit that fails while it stops has stopped all the same: make it inactive.
                 stopped = self.manager.units(self.plan.stop)
                 failed = tuple(unit for unit in stopped if stopped[unit].active == "failed")
                 for unit in self.plan.reset + failed:
                     self.manager.reset_failed(unit)
-                # If somebody's reload made systemd see a socket's mask before it stopped, its path
-                # is still there and clients would try it. Only a path that nobody listens on may
-                # go: when systemd re-executes, it hands the masked socket's descriptor to the
-                # other mode's socket of the same path.
+                # If somebody reloaded systemd after the mask and before the stop, the stopped
+                # socket's path is still there, and clients would try it. Remove the path only if
+                # nobody listens on it: when systemd re-executes, it hands the masked socket's
+                # descriptor to the other mode's socket with the same path.
                 for unit in self.plan.stop:
                     path = socket_path(unit)
                     if path and sockets.is_deserted(path):
@@ -270,8 +271,8 @@ class _Run(NamedTuple):
         return done
 
     def _correct_profile(self, after: Host) -> Host:
-        """A tuned that was on its way up may have read its files before they were written, and
-        writes them itself. It can be asked to switch only once it is up."""
+        """Switch the profile again if tuned was starting while its files were written: it may have
+        read the old ones, and it takes a request only once it has started."""
         name = self.plan.profile
         is_up = after.unit(tuned.SERVICE).active == "active"
         if name is None or not is_up or after.profile == tuned.Profile(name, True):
@@ -280,7 +281,7 @@ class _Run(NamedTuple):
         return after._replace(profile=tuned.ask(self.manager))
 
     def _verify(self, started: JobResults) -> Host:
-        """Look again: the host is right if there is nothing left to do."""
+        """Look again: the host is as asked if a new plan is empty."""
         with self.steps.step("verify", "look at the host again"):
             after = self.before
             if not self.plan.is_empty:
@@ -290,10 +291,10 @@ class _Run(NamedTuple):
                 after = self._correct_profile(seen)
             choice = Choice(self.plan.mode, self.plan.reason)
             left = plan.make_for(choice, self.config, after, force=True)
-            # A service of ``units`` may end when its work is done.
+            # A service from ``units`` may have ended because its work is done.
             ended = set(self.config.units).intersection(started.results)
             accepted = {"start " + unit for unit in ended.union(started.queued)}
-            accepted.update(map(str, left.steps))  # their turn comes
+            accepted.update(map(str, left.steps))  # these come next
             up = [unit for unit, wish in left.wishes.items() if wish.active]
             refused = sockets.refusals(set(up).difference(started.queued))
             problems = sockets.problems(refused)
@@ -307,14 +308,15 @@ class _Run(NamedTuple):
         return after
 
     def _change_objects(self, after: Host) -> Host:
-        """Networks and pools: by their daemons, which run now. Returns the host after it."""
+        """Define, change and start networks and pools through their daemons, which can be reached by
+        now. Returns the host afterwards."""
         if not self.plan.steps:
             return after
         from .virt import child, objects  # not every host pays for their import
 
         with self.steps.step("objects", "define and start networks and pools"):
             order = objects.order(self.plan.mode, self.plan.steps)
-            self.undo.steps = self.plan.steps  # until it is known how far they got
+            self.undo.steps = self.plan.steps  # any of them, if this is interrupted
             outcome = child.call(objects.__name__, "carry_out", order, OBJECTS_SECONDS)
             done = self.plan.steps[: outcome.said[-1] + 1] if outcome.said else ()
             self.undo.steps = done
@@ -346,7 +348,7 @@ class _Run(NamedTuple):
 
 
 def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: int) -> str:
-    """What a failed job's unit says about it, and the command that shows its log."""
+    """A sentence about a failed job: the unit's own result, and the command that shows its log."""
     details = []
     if result == "timeout":
         details.append(f"not done within the {timeout} s of kvmhost.timeout")
@@ -358,7 +360,7 @@ def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: i
 
 @contextlib.contextmanager
 def _bus_errors() -> Iterator[None]:
-    """Turn a call that failed before the first change into one sentence about the host."""
+    """Turn an error of a call before the first change into a KvmhostError."""
     try:
         yield
     except BusError as error:
@@ -369,7 +371,7 @@ def _bus_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(deadline: float) -> Iterator[None]:
-    """One run at a time. The kernel drops the lock when its process ends, however it ends.
+    """Let one run work at a time. The kernel releases the lock when the process ends, in any way.
 
     :raises KvmhostError: another run holds it until the deadline (time.monotonic() seconds)
     """

@@ -1,4 +1,4 @@
-"""How people read it: reports, verdicts and errors on a terminal of 80 columns."""
+"""Prints reports, verdicts and errors for people, on a terminal of 80 columns."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from .report import PATH, Report
 WIDTH = 80
 _GREEN, _RED, _BOLD = "32", "31", "1"
 
-#: What a change does to a unit, and what it has done.
+#: The verb of a change to a unit -> its past participle.
 _VERBS = {
     "unmask": "unmasked",
     "disable": "disabled",
@@ -23,13 +23,13 @@ _VERBS = {
     "stop": "stopped",
     "start": "started",
 }
-#: A change that the facts above the table show already.
+#: How a change begins that the facts above the table already show.
 _PROFILE = "tuned profile "
 _UNIT = re.compile(r"(?P<daemon>.+?)(?P<socket>-(?:ro|admin|tcp|tls))?\.(?P<kind>[a-z]+)\Z")
 
 
 class _Row(NamedTuple):
-    """A line of a table: what it is about, what is said of it, and which units."""
+    """A row of a table: daemon, what is done to its units, and which units."""
 
     name: str
     words: str
@@ -37,7 +37,7 @@ class _Row(NamedTuple):
 
 
 def print_report(report: Report, as_json: bool, in_file: bool = True) -> None:
-    """A plan, or what a run has done. ``in_file``: it is in the report file too."""
+    """Print a plan or a run. ``in_file``: the report file has it too."""
     if as_json:
         print_json(report.to_json())
         return
@@ -79,7 +79,7 @@ def print_check(report: Report, as_json: bool) -> None:
 
 
 def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None:
-    """``sockets``: for each libvirt socket why it can't be reached, "" if it can."""
+    """Print a status. ``sockets``: for each libvirt socket why it can't be reached, "" if it can."""
     if as_json:
         print_json(dict(report.to_json(), sockets=sockets))
         return
@@ -106,7 +106,7 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
 
 
 def print_verdicts(verdicts: Dict[str, Verdict], as_json: bool) -> None:
-    """What `kvmhost validate` found in each file."""
+    """Print what `kvmhost validate` found in each file."""
     errors = [problem for verdict in verdicts.values() for problem in verdict.problems]
     if as_json:
         files = {
@@ -132,7 +132,7 @@ def print_verdicts(verdicts: Dict[str, Verdict], as_json: bool) -> None:
 
 
 def print_changes(changes: Sequence[str], nothing: str) -> None:
-    """``nothing``: what to say if there are none."""
+    """Print changes of files. ``nothing``: the text to print if there are none."""
     for line in changes or (nothing,):
         print(line)
 
@@ -166,7 +166,7 @@ def _tuned(report: Report) -> List[Tuple[str, str]]:
 
 
 def _found(report: Report) -> List[Tuple[str, str]]:
-    """What KVM can do, and how far the check went."""
+    """The lines about KVM and about the check."""
     facts = (
         [("KVM", "can be used" if report.kvm["usable"] else "can't be used")] if report.kvm else []
     )
@@ -176,7 +176,7 @@ def _found(report: Report) -> List[Tuple[str, str]]:
 
 
 def _section(config: Config) -> str:
-    """The keys of a section that are not the default, in words; the mode and the profile always."""
+    """A section in words: its mode, its profile and every key that is not the default."""
     usual = parse({})
     words = ["mode by release" if config.mode == "auto" else config.mode]
     if config.drivers != usual.drivers:
@@ -202,7 +202,7 @@ def _section(config: Config) -> str:
 
 
 def _counted(changes: Sequence[str], planned: bool) -> str:
-    """43: 36 to enable, 6 to mask, 1 to stop. What no verb of a unit says is counted as "other"."""
+    """43: 36 to enable, 6 to mask, 1 to stop. Changes that are not about units count as "other"."""
     if not changes:
         return "none"
     numbers: Dict[str, int] = {}
@@ -221,7 +221,7 @@ def _counted(changes: Sequence[str], planned: bool) -> str:
 
 
 def _print_changes(changes: Sequence[str]) -> None:
-    """A table of what becomes of each daemon's units; below it what is no unit's."""
+    """Print a table of the changes to each daemon's units, and the other changes below it."""
     verbs: Dict[str, List[str]] = {}
     for change in changes:
         unit = _unit_of(change)
@@ -247,7 +247,7 @@ def _print_changes(changes: Sequence[str]) -> None:
 
 
 def _rows(units: Iterable[Tuple[str, str]]) -> List[_Row]:
-    """Units with the same words of one daemon in one row, the daemons in the order of the units."""
+    """One row for the units of a daemon that share the same words; daemons in the order of the units."""
     table: Dict[str, Dict[str, List[str]]] = {}
     for unit, words in units:
         found = _UNIT.match(unit)
@@ -273,7 +273,7 @@ def _print_facts(facts: Sequence[Tuple[str, str]]) -> None:
 
 
 def _print_wrapped(start: str, text: str, column: int = 9) -> None:
-    """``column``: where each further line begins."""
+    """Print ``start`` and ``text``, wrapped; further lines begin at ``column``."""
     indent = " " * len(re.sub(r"\033\[[0-9]*m", "", start))
     lines = textwrap.wrap(
         text,
@@ -291,7 +291,7 @@ def _result(result: str) -> str:
 
 
 def _painted(text: str, colour: str) -> str:
-    """In colour, on a terminal only."""
+    """The text in colour if standard output is a terminal, else as it is."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
     if plain or not sys.stdout.isatty() or not text.strip():
         return text

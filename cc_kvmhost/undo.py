@@ -1,4 +1,4 @@
-"""The way back: when a run fails, what it changed is put back."""
+"""Puts back what a failed run has changed."""
 
 import contextlib
 import logging
@@ -28,9 +28,9 @@ _OBJECTS_SECONDS = 30.0
 
 
 class Undo:
-    """What the host was like before a run, and the way back.
+    """The host before a run, and how to get back to it.
 
-    ``steps``: what was done, or begun, to networks and pools.
+    ``steps``: the steps of networks and pools that were done or begun.
     """
 
     steps: Sequence["Step"] = ()
@@ -45,14 +45,14 @@ class Undo:
         )
 
     def note(self, paths: Iterable[str]) -> None:
-        """Remember the links that systemd changed. Enabling a unit takes along what its Also= names,
-        which the plan need not know."""
+        """Remember the links that systemd changed: enabling a unit also enables what it names in
+        Also=, and the plan may not know those."""
         self._noted.update(paths)
 
     def put_back(self, manager: Manager) -> List[str]:
         """Put back links, profile, libvirt's key and running units; returns what could not be put back.
 
-        :param manager: the run's connection; replaced by a new one if it is what failed
+        :param manager: the run's connection; if it is broken, a new one is opened
         """
         try:
             with _alive(manager) as connection:
@@ -103,14 +103,16 @@ class Undo:
         return put_links_back(now, self._links, lambda path: self._is_ours(path, now))
 
     def _is_ours(self, path: str, now: Mapping[str, str]) -> bool:
-        """A link that the run changed, or could have: an answer of systemd's may have been lost."""
+        """True for a link that the run changed or may have changed: systemd's answer to a call may
+        have been lost."""
         ends = [path, self._links.get(path, ""), now.get(path, "")]
         return path in self._noted or any(os.path.basename(e) in self._plan.wishes for e in ends)
 
     def _put_profile_back(self, manager: Manager) -> List[str]:
         if not self._profile_files:
             return []
-        # A tuned that was up, or on its way, runs on and is asked; any other reads its files.
+        # If tuned was up or starting before the run, it runs on and has to be asked. Otherwise it
+        # reads its files when it starts.
         was_up = _is_up(self._before.unit(tuned.SERVICE).active)
         if was_up and manager.units([tuned.SERVICE])[tuned.SERVICE].active == "active":
             refused = tuned.switch(manager, self._before.profile)
@@ -127,7 +129,7 @@ class Undo:
         return []
 
     def _stop(self, manager: Manager) -> List[str]:
-        # Also units that are still on their way down: what starts again has to wait for them.
+        # This includes units that are still stopping: a start has to wait until they have stopped.
         return self._jobs(
             manager, "stop", lambda was, now: now == "deactivating" or not was and _is_up(now)
         )
@@ -153,9 +155,9 @@ class Undo:
 
 @contextlib.contextmanager
 def _alive(manager: Manager) -> Iterator[Manager]:
-    """A connection that works: this one, or else a new one.
+    """This connection if it works, else a new one.
 
-    :raises KvmhostError: there is none to be had
+    :raises KvmhostError: a new one can't be opened
     """
     try:
         manager.ping()
@@ -172,8 +174,8 @@ def _is_up(active: str) -> bool:
 
 
 def links(tops: Iterable[str]) -> Dict[str, str]:
-    """Every symbolic link below some directories, there to enable, mask or alias a unit:
-    path -> target."""
+    """Every symbolic link below some directories: path -> target. Such links enable, mask or alias
+    units."""
     found = {}
     for top in tops:
         for directory, subdirectories, entries in os.walk(top):
@@ -187,9 +189,9 @@ def links(tops: Iterable[str]) -> Dict[str, str]:
 def put_links_back(
     now: Mapping[str, str], before: Mapping[str, str], is_ours: Callable[[str], bool]
 ) -> bool:
-    """Make those links that are ours what they were before; True if any was different."""
-    # Link by link: enabling or disabling the units would take others along (Also=) and miss links
-    # that an administrator made, because those are not in [Install].
+    """Restore the links that are ours; True if any was different."""
+    # Link by link, because enabling or disabling a unit would also change the units in its Also=,
+    # and would miss links that an administrator made and [Install] does not name.
     different = [
         path
         for path in sorted(set(now).union(before))
@@ -204,5 +206,5 @@ def put_links_back(
 
 
 def problems_of(error: BaseException) -> List[str]:
-    """What an error of a run says, one line each."""
+    """The problems that an error of a run names, one line each."""
     return list(error.problems) if isinstance(error, KvmhostError) else [str(error)]
