@@ -1,4 +1,4 @@
-"""A change of cloud-init's files, and how it is made: all of them, or none if one can't be."""
+"""Changes of cloud-init's files: none is made if one of the places can't be written to."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ CLOUD_DIR = "/etc/cloud"
 
 
 class Change(NamedTuple):
-    """One file that is not as it should be, and what makes it so."""
+    """One file to change. ``make`` changes it."""
 
     path: str
     why: str
@@ -24,7 +24,7 @@ class Change(NamedTuple):
 
 
 def collected(calls: Iterable[Callable[[], T]]) -> List[T]:
-    """Each call's result; if some of them fail, the problems of all are raised once."""
+    """The results of all calls; if some fail, one error has the problems of all."""
     results: List[T] = []
     problems: List[str] = []
     for call in calls:
@@ -39,7 +39,7 @@ def collected(calls: Iterable[Callable[[], T]]) -> List[T]:
 
 @contextmanager
 def locked(root: str) -> Iterator[None]:
-    """One registration at a time: a package manager's trigger may run while we do."""
+    """Let one registration work at a time: a package manager's trigger may run beside us."""
     directory = inside(root, CLOUD_DIR)
     try:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -53,7 +53,7 @@ def locked(root: str) -> Iterator[None]:
 
 
 def names(directory: str) -> List[str]:
-    """What is in a directory, in the order in which cloud-init reads it."""
+    """The names in a directory, in the order in which cloud-init reads them."""
     try:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
@@ -63,7 +63,7 @@ def names(directory: str) -> List[str]:
 
 
 def read(path: str) -> bytes:
-    """A file's bytes; none if there is no such file."""
+    """A file's content; empty if there is no such file."""
     try:
         return files.read(path) or b""
     except OSError as error:
@@ -80,7 +80,7 @@ def read_json(path: str) -> Any:
 
 
 def make(changes: List[Change]) -> Tuple[str, ...]:
-    """Make the changes: none if one of the places can't be written to."""
+    """Make the changes, or none if a directory can't be written to; returns why each was made."""
     places = sorted({os.path.dirname(change.path) for change in changes})
     problems = [
         f"{place}: not writable: run this as root; if /usr is read-only, while the image is built"
@@ -100,7 +100,7 @@ def make(changes: List[Change]) -> Tuple[str, ...]:
 
 
 def _sync(directory: str) -> None:
-    """A rename is on the disk once its directory is."""
+    """Write a directory to the disk, and so the renames in it."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -10,7 +10,7 @@ from ..errors import KvmhostError
 def section() -> Any:
     """The kvmhost section that cloud-init would give to the module.
 
-    :raises KvmhostError: cloud-init is not here, has not run, or was given no section
+    :raises KvmhostError: there is no cloud-init, it has not run, or its configuration has no section
     """
     try:
         from cloudinit import stages
@@ -19,7 +19,7 @@ def section() -> Any:
             [f"no FILE was given, and this Python has no cloud-init: {error}"]
         ) from error
     init = stages.Init(ds_deps=[])
-    # Only what cloud-init has stored: its fetch() would look for a datasource and write what it finds.
+    # Load only what cloud-init has stored: its fetch() would look for a datasource and write files.
     init.datasource = stages.Init(ds_deps=[])._restore_from_cache()
     if init.datasource is None:
         path = init.paths.get_ipath_cur("obj_pkl")

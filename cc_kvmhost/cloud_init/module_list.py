@@ -1,7 +1,7 @@
-"""cloud-init's module list, with kvmhost in it.
+"""cloud-init's module list with kvmhost in it.
 
-A list in cloud.cfg.d replaces the one before it: so ours is a copy of the list that holds without
-it, kvmhost inserted.
+A list in cloud.cfg.d replaces any list that is read before it. So ours is a copy of the list that is
+in force without it, with kvmhost inserted.
 """
 
 import os
@@ -17,14 +17,15 @@ from .changes import CLOUD_DIR, Change, collected, names, read
 
 CLOUD_CFG = CLOUD_DIR + "/cloud.cfg"
 CLOUD_CFG_D = CLOUD_DIR + "/cloud.cfg.d"
-# cloud-init reads *.cfg in the order of their names and the last list wins: after 00_ to 99_.
+# cloud-init reads *.cfg in the order of their names, and the last list wins: this name is read after
+# 00_ to 99_.
 OWN_CFG = "zz_kvmhost.cfg"
 
 STAGES = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
 STAGE = "cloud_final_modules"
-# The one form that the schema of every cloud-init accepts.
+# The only form that the schema of every cloud-init accepts.
 ENTRY = [KEY, "once-per-instance"]
-# The user's files are in place by then, and the user's scripts may already use the host.
+# In between, user-data's files have been written, and its scripts, which may use libvirt, follow.
 AFTER = "write_files_deferred"
 BEFORE = ("scripts_", "phone_home", "final_message", "power_state_change")
 
@@ -43,7 +44,7 @@ class ModuleList(NamedTuple):
 
 
 def with_entry(root: str) -> List[Change]:
-    """Our file in cloud.cfg.d: the list that holds without it, kvmhost inserted."""
+    """The change that writes our file: the list in force without it, with kvmhost inserted."""
     own = own_cfg(root)
     if not os.path.isdir(os.path.dirname(own)):
         raise KvmhostError([os.path.dirname(own) + ": no such directory: install cloud-init first"])
@@ -81,7 +82,7 @@ def own_cfg(root: str) -> str:
 
 
 def _module_lists(root: str) -> Dict[str, ModuleList]:
-    """Each stage's list as cloud-init would read it without our file: the last one wins."""
+    """Each stage's list that is in force without our file: the last one wins."""
     paths = [CLOUD_CFG] + [
         os.path.join(CLOUD_CFG_D, name)
         for name in names(inside(root, CLOUD_CFG_D))
@@ -116,7 +117,7 @@ def _lists_of(root: str, source: str) -> Dict[str, ModuleList]:
         for stage, found in lists.items()
         for problem in _list_problems(found.entries)
     ]
-    # cloud-init would merge our list in the same way, and run every module twice.
+    # cloud-init would merge our list with the others, and run every module twice.
     problems += [
         f"{path}: {key} beside {STAGE}: no list can be derived from that; write the whole "
         f"list, without {key}"
@@ -144,7 +145,7 @@ def _require_no_list(path: str, template: str) -> None:
 
 
 def _list_problems(entries: Any) -> List[str]:
-    """What keeps us from taking over a list: a lost entry would be a module that never runs."""
+    """Why a list can't be copied: an entry that we lost would be a module that never runs."""
     if not isinstance(entries, list):
         return [f"{entries!r} is not a list of modules"]
     return [
@@ -155,7 +156,7 @@ def _list_problems(entries: Any) -> List[str]:
 
 
 def _module_name(entry: Any) -> Optional[str]:
-    """One name per module, as cloud-init reads it: hyphen or underscore, with or without cc_."""
+    """The module that an entry names. cloud-init accepts hyphens and underscores, with or without cc_."""
     name = entry.get("name") if isinstance(entry, dict) else entry
     if isinstance(entry, list) and entry:
         name = entry[0]

@@ -1,7 +1,7 @@
-"""At home in cloud-init: kvmhost in its module list, the section in its schema.
+"""Registers kvmhost with cloud-init: the module in its module list, the section in its schema.
 
-Both are derived from files that others own and replace: register() may run at any time and brings
-them up to date, check() says whether it would.
+Both are derived from files that other packages own and replace. So register() may run at any time,
+and brings them up to date.
 """
 
 import os
@@ -15,22 +15,23 @@ from .changes import CLOUD_DIR, Change, collected, locked, make
 
 
 def check(root: str = "/") -> Tuple[str, ...]:
-    """What register() would change; empty: registered, and current."""
+    """What register() would change; empty if the registration is up to date."""
     return tuple(change.why for change in _missing(root))
 
 
 def register(root: str = "/") -> Tuple[str, ...]:
-    """Put kvmhost into cloud-init's module list and schema; what was changed."""
+    """Put kvmhost into cloud-init's module list and schema; returns the changes."""
     with locked(root):
         return make(_missing(root))
 
 
 def unregister(root: str = "/") -> Tuple[str, ...]:
-    """Take both back, to the byte; what was changed. No cloud-init: nothing to take back."""
+    """Undo register(), to the byte; returns the changes. Without cloud-init there is nothing to do."""
     if not os.path.isdir(inside(root, CLOUD_DIR)):
         return ()
     with locked(root):
-        # Whatever may ail the schema: a module that is gone must not stay listed.
+        # The list first, so that it is undone even if the schema can't be: cloud-init warns at every
+        # boot of a listed module that is gone.
         changed = make(module_list.without_entry(root)) + make(schema.without_section(root))
         for path in [module_list.own_cfg(root)] + schema.paths(root):
             files.remove(path + schema.ORIGINAL)
@@ -39,8 +40,11 @@ def unregister(root: str = "/") -> Tuple[str, ...]:
 
 
 def _missing(root: str) -> List[Change]:
-    """What register() has to change; every problem found is raised before any change is made."""
-    # The schema first: killed in between, a section that is known but not run does no harm.
+    """What register() has to change.
+
+    :raises KvmhostError: names every problem; nothing has been changed
+    """
+    # The schema first: if we are killed in between, a known section that does not run does no harm.
     known, listed = collected(
         [partial(schema.with_section, root), partial(module_list.with_entry, root)]
     )

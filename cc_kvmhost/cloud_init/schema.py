@@ -1,6 +1,6 @@
-"""cloud-init's schema, with the kvmhost section in it.
+"""cloud-init's schema with the kvmhost section in it.
 
-cloud-init has no way to add a section: so ours is merged into its schema file.
+cloud-init has no mechanism to add a section, so ours is merged into its schema file.
 """
 
 import copy
@@ -25,7 +25,7 @@ ORIGINAL = ".before-kvmhost"
 
 
 def with_section(root: str) -> List[Change]:
-    """cloud-init's schema files, our section merged in."""
+    """The changes that merge our section into each of cloud-init's schema files."""
     problems, schemas = _not_importable(root), _schemas(root)
     if not schemas:
         problems.append(
@@ -40,8 +40,8 @@ def with_section(root: str) -> List[Change]:
 def whole(path: str = "") -> Dict[str, Any]:
     """The schema of a whole cloud-config file: cloud-init's own with our section in it.
 
-    :param path: cloud-init's schema file; "" for the one of this system's cloud-init
-    :raises KvmhostError: there is none, or it has another shape
+    :param path: cloud-init's schema file; "" for the file of the cloud-init that is installed here
+    :raises KvmhostError: there is no such file, or its shape is unknown
     """
     if path and not os.path.isfile(path):
         raise KvmhostError([f"{path}: no such file"])
@@ -94,7 +94,7 @@ def _change_without(path: str) -> List[Change]:
 
 
 def _packages(root: str) -> List[Tuple[str, str]]:
-    """Every directory of Python packages below root, with its Python's name."""
+    """Every directory of Python packages below root, each with the name of its Python."""
     return [
         (python, os.path.join(parent, python, name))
         for parent in PYTHON_DIRS
@@ -106,7 +106,7 @@ def _packages(root: str) -> List[Tuple[str, str]]:
 
 def paths(root: str) -> List[str]:
     """Where a cloudinit package has or had its schema file."""
-    # A set, because several ways may lead to one file: /usr/lib64 is a link on some systems.
+    # A set, because several paths may lead to one file: /usr/lib64 is a link on some systems.
     return sorted({inside(root, os.path.join(home, SCHEMA)) for _, home in _packages(root)})
 
 
@@ -115,7 +115,7 @@ def _schemas(root: str) -> List[str]:
 
 
 def _not_importable(root: str) -> List[str]:
-    """The Pythons that have cloud-init but not this module: each boot would warn of it."""
+    """The Pythons that have cloud-init but not this module: cloud-init would warn at each boot."""
     packages = _packages(root)
     package = [(python, inside(root, os.path.join(home, DEFINITION))) for python, home in packages]
     with_module = {python for python, path in package if os.path.isdir(path)}
@@ -131,7 +131,7 @@ def _not_importable(root: str) -> List[str]:
 
 
 def _unknown_shape(schema: Any) -> Optional[str]:
-    """Which of the places for our section is missing, or None."""
+    """Which place for our section is missing, or None."""
     if not isinstance(schema, dict):
         return "not a JSON object"
     if not isinstance(schema.get("$defs"), dict) or not isinstance(schema.get("allOf"), list):
@@ -156,13 +156,13 @@ def _merged(schema: Dict[str, Any]) -> Dict[str, Any]:
     ):
         if ours not in listed:
             listed.append(ours)
-    if isinstance(merged.get("properties"), dict):  # 23.4 and newer: the keys that may be there
+    if isinstance(merged.get("properties"), dict):  # since 23.4: the keys that are allowed
         merged["properties"][KEY] = {}
     return merged
 
 
 def _stripped(schema: Any) -> Any:
-    """The schema without anything of ours; what others merged into it stays."""
+    """The schema without our section; what others merged into it stays."""
     if _unknown_shape(schema):
         return schema
     without = copy.deepcopy(schema)
@@ -176,8 +176,8 @@ def _stripped(schema: Any) -> Any:
 
 
 def _original_holds(path: str, without: Any) -> bool:
-    """The file that register() kept is still this one without our section. After an upgrade of
-    cloud-init, or once another module has merged a section of its own, it is not."""
+    """Whether the file that register() kept equals this one without our section. It does not after an
+    upgrade of cloud-init, or after another module has merged a section of its own."""
     try:
         return bool(read_json(path + ORIGINAL) == without)
     except KvmhostError:
@@ -185,12 +185,12 @@ def _original_holds(path: str, without: Any) -> bool:
 
 
 def _replace_keeping(path: str, content: bytes) -> None:
-    """Replace the file and keep what was there beside it, with its owner, times and labels."""
+    """Replace the file; keep the old one beside it, with its owner, times and labels."""
     files.remove(path + ORIGINAL)
     os.link(path, path + ORIGINAL)
     files.replace(path, content)
 
 
 def _dump(schema: Any) -> bytes:
-    """JSON in the form in which cloud-init itself has it."""
+    """JSON, formatted as cloud-init's own file is."""
     return (json.dumps(schema, indent=2) + "\n").encode("utf-8")

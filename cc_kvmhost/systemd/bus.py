@@ -1,4 +1,4 @@
-"""The system bus, by pystemd's bindings of libsystemd: opening it, calls and their errors.
+"""The system bus, through pystemd's binding of libsystemd: the connection, its calls and errors.
 
 Source: org.freedesktop.systemd1(5).
 """
@@ -21,12 +21,12 @@ NAME = b"org.freedesktop.systemd1"
 PATH = b"/org/freedesktop/systemd1"
 MANAGER = NAME + b".Manager"
 
-#: Seconds for which a call is tried again while systemd, which re-executes, is off the bus.
+#: Seconds for which a call is repeated while systemd re-executes and is off the bus.
 _REEXEC = 5.0
 
 
 class BusError(Exception):
-    """A call failed; ``name``: the D-Bus error, without its namespace if it is a well-known one."""
+    """A call failed. ``name``: the D-Bus error; without its namespace if it is well known."""
 
     def __init__(self, method: str, name: str, text: str) -> None:
         self.name = name
@@ -39,7 +39,7 @@ class BusError(Exception):
 
     @property
     def is_interruption(self) -> bool:
-        """Nobody owns the name on the bus now, or its owner left before it replied."""
+        """The service is not on the bus now, or left it before it replied."""
         return self.name.endswith(("NoReply", "ServiceUnknown", "NameHasNoOwner"))
 
 
@@ -83,7 +83,7 @@ class Bus:
         self._call("Ping", to=(NAME, PATH, b"org.freedesktop.DBus.Peer"))
 
     def call(self, name: str, path: str, interface: str, method: str, *strings: str) -> Any:
-        """Call a service whose arguments, if any, are strings."""
+        """Call any service on the bus; all arguments are strings."""
         to = (name.encode(), path.encode(), interface.encode())
         return self._call(method, "s" * len(strings), *encoded(strings), to=to)
 
@@ -101,7 +101,7 @@ class Bus:
                 return self._bus.call_method(to[0], to[1], to[2], method.encode(), message).body
             except self._error as error:
                 failure = _failure(method, error)
-                # Each of our calls may be repeated, because none of them counts.
+                # Repeating is safe, because each of our calls has the same effect twice as once.
                 if not failure.is_interruption or time.monotonic() > give_up:
                     raise failure from error
             time.sleep(0.05)
@@ -115,7 +115,7 @@ class Bus:
             raise _failure(name, error) from error
 
     def wait(self, seconds: float) -> None:
-        """Handle one message; if none has arrived yet, wait for it for so many seconds."""
+        """Handle one message; if none has arrived, wait for one, at most this long."""
         try:
             self._bus.wait(int(max(seconds, 0) * 1000000))
             self._bus.process()
@@ -131,9 +131,9 @@ def _import_pystemd() -> Tuple[Any, Any]:
     """Load pystemd's dbuslib and dbusexc, without the rest of the package.
 
     pystemd/__init__ loads lxml (4 MiB, 10 ms) for classes that are not used here, so it is not
-    run. Whoever imports pystemd later gets all of it.
+    run. A later import of pystemd still loads the whole package.
 
-    :raises ImportError: pystemd, or what it is made of, is missing
+    :raises ImportError: pystemd or one of its dependencies is missing
     """
     spec = None if "pystemd" in sys.modules else importlib.util.find_spec("pystemd")
     if spec is not None:
@@ -148,7 +148,7 @@ def _import_pystemd() -> Tuple[Any, Any]:
 
 
 def _failure(method: str, error: Any) -> BusError:
-    """pystemd has a class for each well-known error, and an attribute with the others' name."""
+    """A BusError. pystemd has a class for each well-known error; of others it knows the name."""
     name = error.err_name or type(error).__name__[len("DBus") : -len("Error")]
     text = error.err_message or os.strerror(abs(error.errno))
     parts = (p.decode(errors="replace") if isinstance(p, bytes) else str(p) for p in (name, text))
@@ -157,8 +157,8 @@ def _failure(method: str, error: Any) -> BusError:
 
 @contextlib.contextmanager
 def _default_timeout(seconds: float) -> Iterator[None]:
-    """Set the timeout of calls for the next connection. libsystemd takes it from the environment;
-    pystemd has no other way."""
+    """Set the timeout of calls for the next connection, through the environment: pystemd does not
+    offer libsystemd's function for it."""
     before = dict(os.environ)
     os.environ["SYSTEMD_BUS_TIMEOUT"] = f"{max(seconds, 1):.0f}s"
     try:
@@ -169,10 +169,10 @@ def _default_timeout(seconds: float) -> Iterator[None]:
 
 
 def _greet(seconds: float) -> None:
-    """See that the system bus answers at all.
+    """Check that the system bus answers at all.
 
     libsystemd waits 90 s for a bus that accepts a connection and then says nothing; no timeout of
-    a call shortens that. So this asks for the bus's first line by the same handshake.
+    a call shortens that. So this makes the first step of the handshake itself.
     Source: D-Bus specification, authentication protocol.
     """
     uid = str(os.geteuid()).encode().hex().encode()

@@ -4,7 +4,7 @@ from typing import List
 
 from .manager import Manager, UnitState
 
-#: Exit statuses that systemd gives to a service that it could not start. Source: systemd.exec(5).
+#: Exit statuses of services that systemd could not start. Source: systemd.exec(5).
 _STATUSES = {
     200: "CHDIR",
     203: "EXEC",
@@ -15,7 +15,7 @@ _STATUSES = {
 
 
 def details(manager: Manager, state: UnitState) -> List[str]:
-    """The unit's Result, and a service's exit status; its LoadState if systemd has not loaded it."""
+    """The unit's Result, and a service's exit status; only its LoadState if it could not be loaded."""
     kind = state.name.rsplit(".", 1)[1].capitalize()
     if state.load != "loaded":
         return [state.load]

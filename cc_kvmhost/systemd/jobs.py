@@ -1,4 +1,4 @@
-"""Jobs: queued together, followed side by side until they end.
+"""Jobs: queued together, followed until all of them end.
 
 Source: org.freedesktop.systemd1(5), JobRemoved.
 """
@@ -12,13 +12,12 @@ from .manager import Manager
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds after which a job that has not ended is asked what it waits for.
+#: Seconds after which a job that has not ended is examined: what does it wait for?
 _LOOK_AFTER = 0.25
 #: Give up after this many tries when other jobs keep replacing ours.
 _TRIES = 3
-#: The units of cloud-init's stages. Since 24.3 cloud-init-main.service runs all stages, and the
-#: other units hear from it through sockets: so this process is in none of the units that wait for
-#: it, and only their names tell.
+#: The units of cloud-init's stages. Since 24.3 this process runs in cloud-init-main.service, while
+#: other units are ordered after the stages' own units: so those are recognised by name.
 _CLOUD_INIT = frozenset(
     [
         "cloud-init-main.service",
@@ -33,15 +32,15 @@ _CLOUD_INIT = frozenset(
 
 
 class JobResults(NamedTuple):
-    """How jobs ended: unit -> systemd's job result ("done", "failed", "timeout", …), and the
-    units whose jobs stay in the queue because they wait for this very process."""
+    """How jobs ended. ``results``: unit -> systemd's job result ("done", "failed", "timeout", …).
+    ``queued``: the units whose jobs stay in systemd's queue because they wait for this process."""
 
     results: Dict[str, str]
     queued: Tuple[str, ...]
 
     @property
     def failures(self) -> Dict[str, str]:
-        """The results that mean that a unit is not as asked."""
+        """The results of the jobs that failed."""
         good = ("done", "skipped", "queued")  # skipped: its conditions kept it from starting
         return {unit: result for unit, result in self.results.items() if result not in good}
 
@@ -49,23 +48,23 @@ class JobResults(NamedTuple):
 def run(manager: Manager, verb: str, units: Sequence[str], seconds: float) -> JobResults:
     """Queue a job ("start" or "stop") for each unit and follow them until they end.
 
-    :param seconds: for all of them together. A job that has not ended by then is canceled; its
-        result is "timeout".
+    :param seconds: the limit for all of them together. A job that has not ended by then is
+        canceled, and its result is "timeout".
     """
     deadline = time.monotonic() + seconds
     for _ in range(_TRIES):
         jobs = Jobs(manager)
         jobs.queue(verb, units)
         done = jobs.finish(deadline - time.monotonic())
-        # Another job replaced ours: a service that comes up again (by Restart=, or for a client)
-        # starts its sockets too. Once all of them have stopped, nothing brings them back.
+        # Another job replaced ours: a service that starts again (Restart=, or a client) also starts
+        # its sockets. Once all of them have stopped, nothing can start them.
         if "canceled" not in done.results.values():
             break
     return done
 
 
 class Jobs:
-    """Jobs on their way."""
+    """Jobs in systemd's queue."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
@@ -78,7 +77,7 @@ class Jobs:
         return set(self._pending.values()).union(self._results)
 
     def queue(self, verb: str, units: Sequence[str]) -> None:
-        """Queue a job for each unit; systemd begins them at once."""
+        """Queue a job for each unit; systemd begins it at once."""
         self._manager.watch_jobs()
         for unit in units:
             try:
@@ -87,7 +86,7 @@ class Jobs:
                 self._results[unit] = str(error)
 
     def finish(self, seconds: float) -> JobResults:
-        """Follow the jobs until they end; ``seconds`` as for run()."""
+        """Follow the jobs until they end; ``seconds``: see run()."""
         deadline = time.monotonic() + seconds
         queued: Set[str] = set()
         pause = _LOOK_AFTER
@@ -114,11 +113,12 @@ class Jobs:
             self._results[self._pending.pop(job)] = removed[job]
 
     def _set_aside(self) -> Set[str]:
-        """Stop following the jobs that can't end while this process waits for them; their units.
+        """Stop following the jobs that can't end while this process waits for them; returns their
+        units.
 
-        A job that waits, through whatever chain, for cloud-init or for the unit that this process
-        runs in, ends after us: it stays in systemd's queue. A job that is gone without a signal
-        (systemd re-executed) has the unit's state as its result.
+        Such a job waits, directly or through other jobs, for cloud-init or for the unit that this
+        process runs in. It stays in systemd's queue. If a job is gone without a signal, because
+        systemd re-executed, its result is read from the unit's state.
         """
         never_before_us = _CLOUD_INIT | {self._manager.own_unit()}
         queued = set()
@@ -140,7 +140,7 @@ class Jobs:
         return queued
 
     def _waits_for(self, job: int, units: AbstractSet[str]) -> bool:
-        """True if a job can't run before one of the units' jobs has ended, through any chain."""
+        """True if a job waits, directly or through other jobs, for a job of one of the units."""
         seen: Set[int] = set()
         rest = [job]
         while rest:

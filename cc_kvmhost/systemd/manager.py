@@ -1,4 +1,4 @@
-"""systemd's manager: what is asked of it and what it is told to change, in as few calls as possible.
+"""systemd's manager: questions and changes, in as few calls as possible.
 
 Source: org.freedesktop.systemd1(5).
 """
@@ -12,8 +12,8 @@ from .bus import MANAGER, NAME, PATH, Bus, BusError, encoded
 
 RUNNING = "/run/systemd/system"
 
-#: Verb -> method, signature, and its arguments after the units. Never with force: it would replace
-#: unit files that an administrator put into /etc.
+#: Verb -> method, signature, and the arguments after the units. ``force`` is always False: it would
+#: replace unit files that an administrator put into /etc.
 UNIT_FILE_CALLS = {
     "disable": ("DisableUnitFiles", "asb", (False,)),
     "disable-runtime": ("DisableUnitFiles", "asb", (True,)),
@@ -26,7 +26,8 @@ _JOB_CALLS = {"start": "StartUnit", "stop": "StopUnit"}
 
 
 class UnitState(NamedTuple):
-    """A unit as the manager has it in memory, or not. Values: systemd's own, see systemctl(1)."""
+    """A unit in the manager's memory; the defaults are for a unit that is not there. The values are
+    systemd's own, see systemctl(1)."""
 
     name: str
     load: str = ""
@@ -59,7 +60,7 @@ class Manager(Bus):
         return {os.path.basename(path.decode()): state.decode() for path, state in rows}
 
     def unit_file_state(self, unit: str) -> str:
-        """UnitFileState of one unit, instances of templates too; "" if there is no unit file."""
+        """UnitFileState of one unit, which may be an instance; "" if there is no unit file."""
         try:
             return str(self._call("GetUnitFileState", "s", unit.encode()).decode())
         except BusError as error:
@@ -68,12 +69,12 @@ class Manager(Bus):
             raise
 
     def units(self, names: Sequence[str]) -> Dict[str, UnitState]:
-        """Each unit by the name asked for, loaded if need be; ``name`` in it is the unit's own."""
+        """Each unit by the given name; systemd loads it if it has to. Its ``name`` is the unit's own."""
         rows = self._call("ListUnitsByNames", "as", encoded(names)) if names else []
         return dict(zip(names, map(_unit_state, rows)))
 
     def loaded_units(self, patterns: Iterable[str]) -> Dict[str, UnitState]:
-        """Every unit in systemd's memory whose own name matches (fnmatch); loads none."""
+        """Every unit in systemd's memory whose own name matches (fnmatch); none is loaded for this."""
         rows = self._call("ListUnitsByPatterns", "asas", [], encoded(patterns))
         return {state.name: state for state in map(_unit_state, rows)}
 
@@ -107,9 +108,9 @@ class Manager(Bus):
         return [path.decode() for _, path, _ in changes]
 
     def reload(self, wait: bool = True) -> None:
-        """Have systemd read all unit files again, which takes it 0.1 to 0.3 s.
+        """Make systemd read all unit files again, which takes 0.1 to 0.3 s.
 
-        :param wait: until it has. If not, systemd still reloads before it answers any later
+        :param wait: wait for it. Otherwise systemd still reloads before it answers any later
             request, because it handles signals before messages. Source: SIGHUP in systemd(1).
         """
         if not wait:
@@ -119,7 +120,7 @@ class Manager(Bus):
         self._call("Reload")
 
     def reset_failed(self, unit: str) -> None:
-        """Have systemd forget that a unit failed, and how often it was started."""
+        """Make systemd forget that a unit failed and how often it was started."""
         try:
             self._call("ResetFailedUnit", "s", unit.encode())
         except BusError as error:
@@ -127,7 +128,7 @@ class Manager(Bus):
                 raise
 
     def queue_job(self, verb: str, unit: str) -> int:
-        """Queue a job ("start" or "stop"), which systemd begins at once; returns its number."""
+        """Queue a job ("start" or "stop"); returns its number. systemd begins it at once."""
         path = self._call(_JOB_CALLS[verb], "ss", unit.encode(), b"replace")
         return int(path.rsplit(b"/", 1)[1])
 
@@ -135,13 +136,13 @@ class Manager(Bus):
         self._call("CancelJob", "u", job)
 
     def watch_jobs(self) -> None:
-        """Have wait() fill ``removed``, from now on."""
+        """From now on, wait() fills ``removed``."""
         if self._on_job_removed is not None:
             return
         removed = self.removed
 
-        # pystemd sets an attribute on its callback and keeps no reference to it. So this is a plain
-        # function, and an attribute keeps it alive.
+        # pystemd sets an attribute on the callback, so it must be a plain function; and keeps no
+        # reference to it, so self has to.
         def on_job_removed(message: Any, error: Any = None, userdata: Any = None) -> None:
             message.process_reply(False)
             job, _path, _unit, result = message.body

@@ -1,9 +1,9 @@
-"""Unit files on the disk: which there are, and what is linked to them.
+"""Unit files on the disk: which exist, and which links lead to them.
 
 systemd reads all of its directories again for each unit that it is asked about: 2 ms for a disabled
-one, 150 ms for all of libvirt's. This module reads every directory once, and answers only for units
+unit, 150 ms for all of libvirt's. This module reads every directory once, and answers only for units
 whose state is unambiguous: a package's own file, links by its own name, masks. systemd has to
-answer for the others, among them units whose drop-ins say how to enable them.
+answer for the others, such as units whose drop-ins have an [Install] section.
 
 Source: systemd.unit(5), "Unit File Load Path" and "[Install] Section Options"; systemctl(1),
 is-enabled.
@@ -35,13 +35,13 @@ _RULES = ("WantedBy", "RequiredBy", "UpheldBy", "Alias", "DefaultInstance")
 
 
 def states(names: Iterable[str]) -> Tuple[Dict[str, str], List[str]]:
-    """What the disk alone says about some units (no templates).
+    """The states of units (not templates), as far as the disk shows them.
 
     :return: UnitFileState by name, without the units that have no unit file; and the names that
         systemd has to be asked about
     """
     links = _Links()
-    told: Dict[str, str] = {}
+    known: Dict[str, str] = {}
     left = []
     for name in names:
         if name in links.files:
@@ -49,8 +49,8 @@ def states(names: Iterable[str]) -> Tuple[Dict[str, str], List[str]]:
             if state is None:
                 left.append(name)
             else:
-                told[name] = state
-    return told, left
+                known[name] = state
+    return known, left
 
 
 def tree_states(root: str, patterns: Iterable[str]) -> Dict[str, str]:
@@ -66,8 +66,8 @@ def tree_states(root: str, patterns: Iterable[str]) -> Dict[str, str]:
 
 
 def tree_state(root: str, unit: str) -> str:
-    """UnitFileState of one unit of an image's tree, instances of templates too; "" if there is no
-    unit file."""
+    """UnitFileState of one unit of an image's tree, which may be an instance; "" if there is no unit
+    file."""
     state = _systemctl(root, ["is-enabled"], [unit]).stdout.strip()
     return "" if state == "not-found" else state
 
@@ -76,7 +76,7 @@ def change_tree(root: str, verb: str, units: Iterable[str]) -> None:
     """Enable, disable, mask or unmask units of an image's tree.
 
     :param verb: enable, disable, disable-runtime, mask, unmask
-    :raises KvmhostError: systemctl refused; what it had done by then stays
+    :raises KvmhostError: systemctl failed; the changes that it made before that stay
     """
     name, *options = verb.split("-")
     done = _systemctl(root, [name, "--quiet"] + ["--" + each for each in options], units)
@@ -93,7 +93,7 @@ def _systemctl(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             universal_newlines=True,
-            # A unit that has an init script too would have a program of the distribution called.
+            # Otherwise systemctl calls the distribution's program for units with an init script.
             env=dict(os.environ, SYSTEMCTL_SKIP_SYSV="1"),
         )
     except FileNotFoundError as error:
@@ -101,22 +101,22 @@ def _systemctl(
 
 
 def is_installed(unit: str, root: str) -> bool:
-    """A package's unit file is there, behind a mask too."""
+    """Whether a package's unit file exists, even if a mask hides it."""
     return any(os.path.exists(root + os.path.join(where, unit)) for where in VENDOR)
 
 
 def is_in_etc(unit: str, root: str) -> bool:
-    """An administrator's own unit file stands where a mask would."""
+    """Whether an administrator's own unit file is where a mask would have to be."""
     path = root + os.path.join(ETC, unit)
     return os.path.lexists(path) and not os.path.islink(path)
 
 
 class _Links:
-    """One look through all directories.
+    """The contents of all directories of unit files.
 
-    ``files``: unit -> the directories with a file or link of its name, and these. ``wanted``: unit
-    -> the directories with such a link in one of their .wants. ``drop_ins``: unit -> its
-    directories of drop-ins. ``ambiguous``: units with links between different names.
+    ``files``: unit -> directory -> the file or link of that name there. ``wanted``: unit -> the
+    directories that have a link of that name in a .wants or the like. ``drop_ins``: unit -> its
+    directories of drop-ins. ``ambiguous``: units with a link between two different names.
     """
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class _Links:
                 self.ambiguous.update((entry.name, os.path.basename(target)))
 
     def state(self, name: str) -> Optional[str]:
-        """UnitFileState of a unit in ``files``; None if it takes systemd to tell."""
+        """UnitFileState of a unit in ``files``; None if only systemd can tell."""
         files, wanted = self.files[name], self.wanted.get(name, set())
         if name in self.ambiguous or not wanted.union(files).isdisjoint(_OTHERS):
             return None
@@ -180,7 +180,8 @@ def _entries(directory: str) -> "Iterator[os.DirEntry[str]]":
 
 
 def _has_install_section(directory: str) -> bool:
-    """A drop-in of this directory has one, or can't be read. It may add keys or take them away."""
+    """Whether a drop-in in this directory has an [Install] section or can't be read: such a section
+    may add keys or remove them."""
     for entry in _entries(directory):
         try:
             with open(entry.path, encoding="utf-8", errors="replace") as lines:
