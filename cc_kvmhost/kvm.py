@@ -1,7 +1,7 @@
-"""What KVM can do here: whether guests can use it, and if not, why, in words to act on.
+"""What KVM can do here: whether guests can use it, and if not, why and what to do.
 
-Asked of /dev/kvm itself, as QEMU does. What the CPU's flags say only explains a failure: in a
-virtual machine they may be missing where KVM works.
+/dev/kvm itself is asked, as QEMU does. The CPU's flags only explain a failure: in a virtual machine
+they may be missing although KVM works.
 
 Sources: the kernel's Documentation/virt/kvm/api.rst; libvirt's qemu.conf.
 """
@@ -25,16 +25,16 @@ _KVM_GET_API_VERSION = 0xAE00
 _KVM_CREATE_VM = 0xAE01
 _API_VERSION = 12
 
-#: The users that QEMU runs as where qemu.conf names none: EL's package makes one, Debian's the
-#: other.
+#: The users that QEMU runs as if qemu.conf names none: EL's package makes the first, Debian's the
+#: second.
 _DEFAULT_USERS = ("qemu", "libvirt-qemu")
 _NESTED = "/sys/module/{}/parameters/nested"
 
 
 class Kvm(NamedTuple):
-    """``usable``: a guest under libvirt can use it. ``reason``: why not; "" if it can. ``nested``:
-    guests can be KVM hosts themselves; None: the kernel does not say. ``iommu``: the number of
-    IOMMU groups, 0 where no device can be assigned to a guest."""
+    """``usable``: a guest under libvirt can use KVM. ``reason``: why not; "" if it can. ``nested``:
+    guests can be KVM hosts themselves; None if the kernel does not say. ``iommu``: the number of
+    IOMMU groups; 0: no device can be assigned to a guest."""
 
     usable: bool
     reason: str = ""
@@ -120,7 +120,7 @@ def _module(arch: str = "", flags: Tuple[str, ...] = ()) -> str:
 
 
 class User(NamedTuple):
-    """The user that libvirt runs QEMU as, with all groups."""
+    """The user that libvirt runs QEMU as, with all its groups."""
 
     name: str
     uid: int
@@ -128,8 +128,8 @@ class User(NamedTuple):
 
 
 def _refusal_to(user: Optional[User]) -> str:
-    """Why libvirt's user can't use a device that root can use; "" if it can."""
-    # QEMU is given a copy of the device in a /dev of its own, with the same owner and mode.
+    """Why QEMU's user can't use the device although root can; "" if it can."""
+    # libvirt gives QEMU a /dev of its own, with a copy of the device that has the same owner and mode.
     status = os.stat(DEVICE)
     if user is None or user.uid == 0 or _may(status, user):
         return ""
@@ -154,7 +154,7 @@ def _may(status: os.stat_result, user: User) -> bool:
 
 
 def _qemu_user() -> Optional[User]:
-    """None: no user is named, and neither default exists."""
+    """The user that qemu.conf names, or else the default that exists; None if neither does."""
     settings = _settings((files.read("/etc/libvirt/qemu.conf") or b"").decode(errors="replace"))
     for name in [settings["user"]] if "user" in settings else _DEFAULT_USERS:
         try:
@@ -178,7 +178,7 @@ def _gid(name: str, default: int) -> int:
 
 
 def _settings(text: str) -> Dict[str, str]:
-    """user and group of qemu.conf, where it sets them."""
+    """``user`` and ``group``, if the text of qemu.conf sets them."""
     return dict(re.findall(r'^\s*(user|group)\s*=\s*"([^"]*)"', text, re.MULTILINE))
 
 

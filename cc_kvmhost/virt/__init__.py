@@ -1,1 +1,1 @@
-"""libvirt's side: its units and modes, who can be reached, guests, certificates."""
+"""libvirt's side: units, modes, sockets, guests, certificates, networks and pools."""

@@ -1,4 +1,4 @@
-"""Bridges for guests, told apart by the name of their driver (SIOCETHTOOL, as `ethtool -i` asks)."""
+"""Which interfaces are bridges, by the name of their driver (SIOCETHTOOL, as `ethtool -i` asks)."""
 
 import array
 import errno
@@ -27,7 +27,7 @@ def refusal(name: str) -> str:
 
 
 def _driver(name: str) -> Optional[str]:
-    """Its name, "" for an interface that has none, None without such an interface."""
+    """The driver's name; "" if the interface has none; None if there is no such interface."""
     question = array.array("B", struct.pack("=I", _GDRVINFO) + bytes(_SIZE - 4))
     request = struct.pack("16sP", name.encode(), question.buffer_info()[0]).ljust(40, b"\0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stream:

@@ -1,19 +1,20 @@
-"""A function called in a process of its own, which is killed at its deadline.
+"""Calls a function in a child process, and kills the child at its deadline.
 
-A call to a libvirt daemon that hangs does not return: the client blocks in C, and libvirt's own
-keepalive wants an event loop. So nothing here calls libvirt in cloud-init's process. A child of
-the same interpreter does, blocks as long as it likes, and is killed when its time is over. What a
-client has left at a daemon, such as a guest that was started with VIR_DOMAIN_START_AUTODESTROY, ends
-with the client's connection.
+A call to a libvirt daemon that hangs never returns: the client blocks in C, and libvirt's own
+keepalive needs an event loop. So cloud-init's process never calls libvirt. A child of the same
+interpreter calls it, and is killed when its time is over. When the child's connection closes, the
+daemon ends what belongs to it, such as a guest that was started with
+VIR_DOMAIN_START_AUTODESTROY.
 
-The function is named by its module and takes two arguments: a JSON value, and ``say``, which it may
-call with JSON values on its way; the last ones tell where a child was that did not come back. It
-returns a JSON value, or raises KvmhostError for what it finds wrong::
+The function is given by the name of its module and its own. It takes a JSON value and ``say``, a
+function that it may call with JSON values to report progress: if the child is killed, they show how
+far it came. It returns a JSON value, or raises KvmhostError::
 
     outcome = child.call("cc_kvmhost.virt.guest", "run", {"name": ...}, seconds=60)
     if outcome.problems: ...
 
-The child does not outlive its parent, also where that is killed: its standard input ends then.
+The child does not outlive its parent, even if the parent is killed: the child's standard input then
+ends.
 """
 
 import importlib
@@ -28,15 +29,15 @@ from typing import Any, Callable, List, NamedTuple, Tuple
 
 from ..errors import KvmhostError
 
-#: Told to a function: where to say how far it is.
+#: Reports progress to the parent.
 Say = Callable[[Any], None]
 
-#: Seconds to wait for a child that was killed: longer, and it hangs in the kernel.
+#: Seconds to wait for a killed child; one that is still there hangs in the kernel.
 _SECONDS_TO_DIE = 5.0
 
-#: The child's first lines. It gets the very package that its parent runs, wherever that lies;
-#: -I keeps everything else off its path that is not the interpreter's own. Bytecode is not written
-#: by a process that may be killed any time.
+#: The child's first lines. They load the package from where the parent has it, because -I leaves only
+#: the interpreter's own directories on the path. -B: a process that may be killed at any time must
+#: not write bytecode.
 _START = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("cc_kvmhost", sys.argv[1])
@@ -51,9 +52,9 @@ _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 class Outcome(NamedTuple):
     """How a call ended.
 
-    ``result``: what the function returned; None if it did not. ``problems``: why it did not, empty
-    if it did. ``said``: what it said, in order. ``overdue``: it was killed at its deadline; then
-    ``problems`` is empty too, since only the caller can tell what was waited for.
+    ``result``: what the function returned; None if it failed. ``problems``: why it failed; empty if it
+    did not. ``said``: its reports of progress, in order. ``overdue``: it was killed at its deadline;
+    then ``problems`` is empty, because only the caller knows what the function waited for.
     """
 
     result: Any
@@ -63,7 +64,7 @@ class Outcome(NamedTuple):
 
 
 def call(module: str, function: str, argument: Any, seconds: float) -> Outcome:
-    """Call a function in a child and wait for it, at most so many seconds."""
+    """Call a function in a child and wait for it, at most this long."""
     order, order_end = os.pipe()
     try:
         try:
@@ -95,7 +96,7 @@ def _wait(child: Any, order_end: int, order: List[Any], seconds: float) -> Outco
     if overdue:
         try:
             output, errors = child.communicate(timeout=_SECONDS_TO_DIE)
-        except subprocess.TimeoutExpired as error:  # it hangs in the kernel: leave it to that
+        except subprocess.TimeoutExpired as error:  # it hangs in the kernel: leave it there
             output = error.output or b""
     said: List[Any] = []
     for line in output.splitlines():
@@ -117,12 +118,12 @@ def _write(order_end: int, line: bytes) -> None:
     try:
         while line:
             line = line[os.write(order_end, line) :]
-    except BrokenPipeError:  # it is dead already; what it said last tells why
+    except BrokenPipeError:  # it has died; its output tells why
         pass
 
 
 def _kill(child: Any) -> None:
-    if child.returncode is None:  # not waited for yet: its number is still its own
+    if child.returncode is None:  # not reaped yet, so the number is still its own
         os.killpg(child.pid, signal.SIGKILL)
 
 
@@ -130,15 +131,15 @@ def _parse(line: bytes) -> Tuple[str, Any]:
     try:
         kind, value = json.loads(line.decode())
         return str(kind), value
-    except ValueError:  # cut off by the kill, or printed by somebody else
+    except ValueError:  # cut off by the kill, or not ours
         return "", None
 
 
 def main() -> None:
-    """The child: read one order, carry it out, write what comes of it."""
+    """Be the child: read one order, carry it out, write the result."""
     module, function, argument = json.loads(sys.stdin.buffer.readline().decode())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # What C code or a stray print writes must not end up between the lines of the answer.
+    # Whatever C code or a stray print writes must not get between the lines of the answer.
     answers = os.fdopen(os.dup(1), "wb", 0)
     os.dup2(2, 1)
     lock = threading.Lock()
@@ -156,9 +157,9 @@ def main() -> None:
         answer("problems", error.problems)
     except Exception:
         traceback.print_exc()
-        sys.stderr.flush()  # up to Python 3.8 it is buffered where it is no terminal
+        sys.stderr.flush()  # up to Python 3.8 it is buffered unless it is a terminal
         os._exit(70)
-    # Not by way of exit handlers: a thread may still hang in a call.
+    # Skip exit handlers: they would wait for a thread that hangs in a call.
     os._exit(0)
 
 

@@ -1,6 +1,6 @@
-"""Whether libvirt's daemons answer, not just listen: each is woken by a client, and asked something.
+"""Whether libvirt's daemons answer, and don't just listen: a client wakes each and asks it something.
 
-Calls to libvirt's binding block, so they are made in a child process (child.py).
+Calls to libvirt's binding may block for ever, so a child process makes them (child.py).
 
 Sources: libvirt's docs/uri.rst and docs/kbase/internals/rpc.rst; src/rpc/virkeepalive.c.
 """
@@ -13,7 +13,7 @@ from typing import Any, Callable, Collection, Dict, Iterable, NamedTuple, Option
 from ..errors import KvmhostError
 from . import units
 
-#: A cheap question for each driver, by the method of libvirt's binding that asks it.
+#: Driver -> a cheap question to it, through libvirt's binding.
 _QUESTIONS: Dict[str, Callable[[Any], int]] = {
     "qemu": lambda connection: connection.numOfDomains(),
     "network": lambda connection: connection.numOfNetworks(),
@@ -31,8 +31,8 @@ _PROGRAM, _PING, _PONG = 0x6B656570, 1, 2
 
 
 class Endpoint(NamedTuple):
-    """Where a daemon is asked. ``name``: its service without the suffix. ``socket``: a path.
-    ``driver``: the driver that is asked by libvirt's binding; None: the daemon is only pinged."""
+    """A daemon and how to ask it. ``name``: its service without the suffix. ``socket``: a path.
+    ``driver``: the driver to ask through libvirt's binding; None: only ping the daemon."""
 
     name: str
     socket: str
@@ -40,16 +40,16 @@ class Endpoint(NamedTuple):
 
 
 def endpoints(mode: str, listening: Collection[str], binding: bool) -> Tuple[Endpoint, ...]:
-    """Every daemon of a mode, once.
+    """Every daemon of a mode that listens, once.
 
     :param listening: names of the socket units that listen
-    :param binding: libvirt's can be used
+    :param binding: libvirt's binding can be used
     """
     asked = {units.LIBVIRTD: "qemu"}
     if mode == units.MODULAR:
         asked = {units.daemon(driver): driver for driver in units.DRIVERS}
         first = next((d for daemon, d in asked.items() if daemon.socket in listening), "qemu")
-        # It has no driver of its own and passes on what it is asked.
+        # The proxy has no driver of its own and forwards what it is asked.
         asked[units.PROXYD] = first
     found = [
         Endpoint(daemon.name, str(units.socket_path(daemon.socket)), driver if binding else None)
@@ -65,7 +65,7 @@ def endpoints(mode: str, listening: Collection[str], binding: bool) -> Tuple[End
 
 
 def uri(daemon: Endpoint) -> str:
-    """The URI of this very daemon's driver: no proxy and no default comes between."""
+    """The URI of exactly this daemon's driver, so that no proxy or default gets in between."""
     return f"{daemon.driver}+unix:///system?socket={daemon.socket}"
 
 
@@ -74,7 +74,7 @@ def wake(
     answered: Callable[[Endpoint, str], None],
     work: Optional[Callable[[Endpoint, Any], None]] = None,
 ) -> None:
-    """Wake daemons side by side, and wait for all, however long it takes.
+    """Wake all daemons at once, and wait for all, without a limit.
 
     :param answered: called with each daemon and what is wrong with it, "" if nothing
     :param work: called with a daemon whose driver has answered, and the connection
@@ -104,7 +104,7 @@ def wake(
 
 
 def _connect(daemon: Endpoint) -> Any:
-    """The connection to a daemon's driver, which has answered a question."""
+    """Connect to a daemon's driver and ask it a question; returns the connection."""
     import libvirt
 
     assert daemon.driver
@@ -117,10 +117,10 @@ def _connect(daemon: Endpoint) -> Any:
 
 
 def ping(path: str, seconds: Optional[float] = None) -> None:
-    """Have a daemon answer without the binding, by what every server of libvirt's understands.
+    """Make a daemon answer a ping of libvirt's keepalive protocol, which needs no binding.
 
-    :param seconds: for each call; None: no limit
-    :raises OSError: it does not
+    :param seconds: limit for each step; None: no limit
+    :raises OSError: it does not answer
     """
     with socket.socket(socket.AF_UNIX) as stream:
         stream.settimeout(seconds)
@@ -134,4 +134,4 @@ def ping(path: str, seconds: Optional[float] = None) -> None:
                 raise ConnectionResetError("it closed the connection without an answer")
             answer += some
     if _KEEPALIVE.unpack(answer)[1:4] != (_PROGRAM, 1, _PONG):
-        raise OSError("it answered something that is not of libvirt's protocol")
+        raise OSError("its answer is not of libvirt's protocol")

@@ -1,10 +1,10 @@
-"""The guest of the check: a few instructions that libvirt starts, and that answer for themselves.
+"""The guest of the check: a few instructions that prove on their serial console that they ran.
 
-The guest boots from a disk (x86_64: a boot sector) or as a kernel (aarch64) and writes one line to
-its serial console, again and again until it is destroyed. The line has two things that only a
-guest that ran can know: this run's nonce in capital letters, and what its CPU says it is.
+The guest boots from a disk (x86_64: a boot sector) or as a kernel (aarch64), and writes one line to
+its serial console, again and again until it is destroyed. The line has two things that only a guest
+that ran can write: this run's nonce in capital letters, and what its CPU says about itself.
 
-run() is called in a child process (child.py). Nothing else here does anything.
+A child process calls run() (child.py).
 
 Sources: Intel SDM (CPUID), the kernel's Documentation/virt/kvm/x86/cpuid.rst and
 arch/arm64/booting.rst, Arm ARM (MIDR_EL1), QEMU's target/i386 and target/arm, the manuals of the
@@ -19,14 +19,14 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 from .. import files
 from ..errors import KvmhostError
 
-#: All that is ours has a name that begins so: domains, disks, logs. libvirt's hooks see it too.
+#: How the names of our domains, disks and logs begin. libvirt's hooks see these names.
 PREFIX = "kvmhost-check-"
 
-#: Where libvirt keeps disks; the second where the storage driver, which has the first, is missing.
+#: Where libvirt keeps disks. The first belongs to the storage driver, which may be missing.
 DISK_DIRS = ("/var/lib/libvirt/images", "/var/lib/libvirt/qemu")
 LOG_DIR = "/var/log/libvirt/qemu"
 
-#: The line: this mark, twelve characters of the CPU's, a space, the nonce in capitals.
+#: The line: this mark, twelve characters from the CPU, a space, the nonce in capitals.
 _MARK = b"KVMHOST-CHECK "
 _NONCE_LENGTH = 16
 _LINE_LENGTH = len(_MARK) + 12 + 1 + _NONCE_LENGTH + 2
@@ -116,18 +116,18 @@ f4ffff17  b again
 """
 _ARM_LINE_AT = 0x100
 
-#: Bytes. SeaBIOS reads no disk that has fewer sectors than a cylinder.
+#: Bytes. SeaBIOS does not read a disk that is smaller than a cylinder.
 _DISK_SIZE = 1 << 20
 
-#: What the twelve characters say: CPUID's signature; MIDR_EL1, whose implementer is nobody (0) in
-#: QEMU's own CPU "max" and somebody in every real one.
+#: What the twelve characters mean. x86_64: CPUID's signature of the hypervisor. aarch64: MIDR_EL1,
+#: whose implementer is 0 in QEMU's CPU "max" and never 0 in a real CPU.
 _X86_ACCELERATORS = {b"KVMKVMKVM\0\0\0": "kvm", b"TCGTCGTCGTCG": "tcg"}
 _ARM_TCG = b"aa"
 
 
 class Machine(NamedTuple):
-    """An architecture's guest. ``type``: libvirt's machine type, by the alias that all QEMUs have.
-    ``cpu``: under TCG; None for the default."""
+    """An architecture's guest. ``type``: libvirt's machine type, an alias that every QEMU has.
+    ``cpu``: the CPU model under TCG; None: the default."""
 
     type: str
     cpu: Optional[str]
@@ -154,10 +154,10 @@ def _place(code: str, line: bytes, line_at: int, size: int) -> bytes:
 
 
 def xml(arch: str, name: str, kvm: bool, path: str) -> str:
-    """The domain.
+    """The definition of the domain.
 
-    :param kvm: with KVM, or by TCG
-    :param path: of the file with its program
+    :param kvm: use KVM; otherwise TCG
+    :param path: the file with the program
     """
     from xml.etree import ElementTree
 
@@ -178,7 +178,7 @@ def xml(arch: str, name: str, kvm: bool, path: str) -> str:
     if kvm:
         cpu = add(domain, "cpu", mode="host-passthrough")
         if arch == "x86_64":
-            # Where KVM runs in a virtual machine, this one's register may be refused.
+            # In a virtual machine, KVM may refuse to let the guest write this feature's register.
             add(cpu, "feature", policy="disable", name="arch-capabilities")
     elif machine.cpu:
         add(domain, "cpu", mode=machine.cpu)
@@ -197,20 +197,20 @@ def xml(arch: str, name: str, kvm: bool, path: str) -> str:
         add(system, "kernel", path)
     add(devices, "controller", type="usb", model="none")
     add(devices, "memballoon", model="none")
-    # A pty: a file would be refused by SELinux wherever it lay.
+    # A pty, because SELinux would refuse a file in any directory.
     add(devices, "serial", type="pty")
     return ElementTree.tostring(domain, encoding="unicode")
 
 
 class Line(NamedTuple):
-    """What a guest wrote. ``accelerator``: kvm, tcg, or what it named instead."""
+    """What a guest wrote. ``accelerator``: kvm, tcg, or the unknown name in the line."""
 
     accelerator: str
     nonce: str
 
 
 def read_line(arch: str, received: bytes) -> Optional[Line]:
-    """The first whole line in what came from the console; None: there is none yet."""
+    """The first complete line in the console's output; None if there is none yet."""
     start = received.find(_MARK)
     line = received[start : start + _LINE_LENGTH]
     if start < 0 or len(line) < _LINE_LENGTH:
@@ -223,11 +223,11 @@ def read_line(arch: str, received: bytes) -> Optional[Line]:
 
 
 def run(connection: Any, order: Dict[str, Any], say: Callable[[Any], None]) -> str:
-    """Run the guest; returns its accelerator. Blocks as long as libvirt and the guest do.
+    """Run the guest; returns its accelerator. Blocks for ever if libvirt or the guest hangs.
 
     :param connection: an open libvirt.virConnect
     :param order: ``name``, ``nonce``, ``arch``, ``kvm``
-    :raises KvmhostError: it did not run, or wrote something else
+    :raises KvmhostError: the guest did not run, or wrote something else
     """
     import libvirt
 
@@ -247,7 +247,7 @@ def run(connection: Any, order: Dict[str, Any], say: Callable[[Any], None]) -> s
         now("starting it")
         domain = connection.createXML(
             xml(arch, name, order["kvm"], path),
-            # AUTODESTROY: libvirt ends it when this process ends, however that happens.
+            # AUTODESTROY: libvirt ends the guest when this process ends, in whatever way.
             libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY,
         )
         try:
@@ -278,7 +278,10 @@ def run(connection: Any, order: Dict[str, Any], say: Callable[[Any], None]) -> s
 
 
 def _compare(line: Optional[Line], order: Dict[str, Any]) -> str:
-    """The accelerator, if all is as it should be."""
+    """The accelerator.
+
+    :raises KvmhostError: the line is missing, or it is not the one that was wanted
+    """
     if line is None:
         raise KvmhostError(["it ended without one"])
     if line.nonce != order["nonce"].upper():
@@ -290,7 +293,7 @@ def _compare(line: Optional[Line], order: Dict[str, Any]) -> str:
 
 
 def _write(path: str, content: bytes) -> None:
-    # For libvirt's user to read also where libvirt does not change owners (dynamic_ownership=0).
+    # Readable by all: with dynamic_ownership=0 libvirt does not give the file to QEMU's user.
     with open(path, "xb") as stream:
         os.fchmod(stream.fileno(), 0o644)
         stream.write(content)
@@ -300,7 +303,7 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _listen(arch: str, console: Any) -> Optional[Line]:
-    """The guest's line; None if it ends first."""
+    """Wait for the guest's line; returns None if the guest ends before it."""
     received = b""
     while True:
         some = console.recv(1024)
@@ -313,9 +316,9 @@ def _listen(arch: str, console: Any) -> Optional[Line]:
 
 
 def _last_words(log: str) -> str:
-    """What QEMU wrote last, if it wrote anything."""
+    """The last line that QEMU wrote to the log, in brackets; "" if there is none."""
     lines = (files.read(log) or b"").decode(errors="replace").strip().splitlines()
-    # libvirt's own lines begin with the time, those of QEMU with its name.
+    # libvirt's own lines begin with the time, QEMU's with its name.
     words = [line for line in lines if line.startswith("qemu")]
     return f" (QEMU: {words[-1]})" if words else ""
 
@@ -327,14 +330,14 @@ def remove(paths: Iterable[str]) -> None:
 
 
 def files_of(name: str = PREFIX + "*") -> List[str]:
-    """The files of one guest, or of all of ours."""
+    """The files of one guest, or of all guests of checks."""
     patterns = [os.path.join(where, name + ".img") for where in DISK_DIRS]
     patterns.append(os.path.join(LOG_DIR, name + ".log*"))
     return sorted(path for pattern in patterns for path in glob.glob(pattern))
 
 
 def processes(name: str) -> List[int]:
-    """The processes that QEMU's command line says are this guest's."""
+    """The processes whose command line names this guest."""
     found = []
     for path in glob.glob("/proc/[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended

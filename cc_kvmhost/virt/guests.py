@@ -19,16 +19,16 @@ class Guest(NamedTuple):
 
 
 def running() -> Tuple[Guest, ...]:
-    """The guests whose process runs, in whichever mode, whether their daemon runs or not.
+    """The guests whose process runs, in either mode, and even if their daemon does not run.
 
-    Source: the status file and the pid file that libvirt keeps of each in /run/libvirt/DRIVER.
+    Source: the status file and the pid file that libvirt keeps for each in /run/libvirt/DRIVER.
     """
     guests = []
     for driver in _DRIVERS:
         for path in sorted(glob.glob(RUN + driver + "/*.xml")):
             stem = path[: -len(".xml")]
             name = os.path.basename(stem)
-            # A check's guest, left by a run that was killed, is no reason to refuse anything.
+            # The guest of a check whose run was killed is no reason to refuse a switch.
             if _runs(stem + ".pid") and not name.startswith(PREFIX):
                 guests.append(Guest(name, driver))
     return tuple(guests)
@@ -37,6 +37,6 @@ def running() -> Tuple[Guest, ...]:
 def _runs(pid_file: str) -> bool:
     try:
         pid = (files.read(pid_file) or b"").strip().decode(errors="replace")
-    except PermissionError:  # for all that this user can tell
+    except PermissionError:  # this user can't tell, so assume that it runs
         return True
     return pid.isdigit() and os.path.isdir("/proc/" + pid)

@@ -1,7 +1,7 @@
-"""How far a run proves that this machine hosts guests: from what was asked and what is here.
+"""How far the check of a run goes, decided from what was asked and what is here.
 
-Each level has all of those before it. ``sockets``: libvirt's sockets can be reached. ``daemons``: each
-daemon starts and answers a client. ``guest``: a guest of a few instructions runs, and says so.
+Each level includes those before it. ``sockets``: libvirt's sockets can be reached. ``daemons``: each
+daemon starts and answers a client. ``guest``: a guest of a few instructions runs and says so.
 """
 
 import platform
@@ -14,8 +14,8 @@ LEVELS = SOCKETS, DAEMONS, GUEST = "sockets", "daemons", "guest"
 
 
 class Means(NamedTuple):
-    """What a check needs of this machine. ``arch``: of the kernel, as uname says it. ``binding``:
-    libvirt's for this Python is installed."""
+    """What a check depends on here. ``arch``: the kernel's, as uname says it. ``binding``: libvirt's
+    binding for this Python is installed."""
 
     arch: str = ""
     binding: bool = False
@@ -26,22 +26,22 @@ def means() -> Means:
 
 
 class Level(NamedTuple):
-    """One of LEVELS; ``warning``: why it is not the default, "" if it is, or was asked for."""
+    """One of LEVELS. ``warning``: why it is less than the default; "" if it is not, or was asked for."""
 
     name: str
     warning: str = ""
 
 
 class NotPossible(Exception):
-    """The level that was asked for can't be had; the text says why."""
+    """The level that was asked for is not possible here; the text says why."""
 
 
 def choose(asked: Optional[str], drivers: Sequence[str], means: Means) -> Level:
     """Choose the level.
 
-    :param asked: None: as far as this machine allows
-    :param drivers: those that the mode has
-    :raises NotPossible: a guest was asked for and can't be had
+    :param asked: the section's level; None: the highest that is possible here
+    :param drivers: the drivers that the mode has
+    :raises NotPossible: a guest was asked for and can't be run
     """
     if asked not in (None, GUEST):
         return Level(str(asked))

@@ -1,4 +1,4 @@
-"""Which of libvirt's two modes: from what was asked, the release and what is installed. Pure."""
+"""Which of libvirt's two modes, decided from the section, the release and what is installed. Pure."""
 
 import re
 from typing import Collection, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -15,7 +15,7 @@ FIRST_MODULAR_FEDORA = 35
 
 
 class System(NamedTuple):
-    """What os-release says, each an empty string where it says nothing. Source: os-release(5)."""
+    """The fields of os-release; empty where it has none. Source: os-release(5)."""
 
     id: str = ""
     id_like: Tuple[str, ...] = ()
@@ -30,26 +30,27 @@ class System(NamedTuple):
 
     @property
     def label(self) -> str:
-        """How a reason names the system."""
+        """The name of the system in a reason."""
         name = " ".join(filter(None, (self.id, self.version_id)))
         return self.pretty_name or name or "unknown system"
 
     @property
     def el(self) -> Optional[int]:
-        """EL's major release; None for a system that is no EL, or does not say of which."""
+        """The major release of EL; None if the system is not EL, or if its release is unknown."""
         if self.id in EL_IDS:
             return self.major
         if not {"rhel", "centos"}.intersection(self.id_like):
             return None
-        # Some count their own way: Alibaba Cloud Linux 3 is built from EL 8 and says platform:al8.
+        # Some derivatives have version numbers of their own: Alibaba Cloud Linux 3 is built from EL 8,
+        # and its PLATFORM_ID is platform:al8.
         platform = re.match(r"platform:[a-z]+([0-9]+)\Z", self.platform_id)
         major = int(platform.group(1)) if platform else self.major
         return major if major is not None and major >= FIRST_SUPPORTED_EL else None
 
     @property
     def has_split_packages(self) -> bool:
-        """libvirt's proxy and the daemons of both modes have packages of their own: since 9.5, which
-        came with EL 9.3."""
+        """Whether libvirt's proxy and the daemons that both modes share have packages of their own, as
+        since libvirt 9.5 (EL 9.3)."""
         minor = re.match(r"9\.([0-9]+)", self.version_id)
         return self.el != 8 and not (self.el == 9 and minor and int(minor.group(1)) < 3)
 

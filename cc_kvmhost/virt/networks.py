@@ -1,4 +1,4 @@
-"""libvirt's networks: what is there, what is asked, and what makes the one the other.
+"""libvirt's networks: what is there, what is asked for, and the steps from one to the other.
 
 Sources: libvirt's docs/formatnetwork.rst; the files that its network driver keeps.
 """
@@ -22,20 +22,21 @@ from ..config import KEY, Network
 from .routes import Route
 from .steps import NETWORK, Step
 
-#: Where ``subnet: auto`` looks, in this order, and where it begins.
+#: The ranges that ``subnet: auto`` searches, in this order, and the first /24 that it tries in each.
 _RANGES = (
     (ipaddress.IPv4Network("192.168.0.0/16"), ipaddress.IPv4Network("192.168.122.0/24")),
     (ipaddress.IPv4Network("10.0.0.0/8"), ipaddress.IPv4Network("10.0.0.0/24")),
 )
 
-#: libvirt gives NAT these ports where none are named.
+#: The ports that libvirt uses for NAT if none are given.
 _ALL_PORTS = {"start": "1024", "end": "65535"}
 
 
 class NetworkState(NamedTuple):
-    """A network. ``mode``: of <forward>, "isolated" without. ``subnets``: IPv4, in CIDR notation.
-    ``persistent``: it has a definition. ``packaged``: it is ``default`` as libvirt's package brought
-    it. ``firewall``: libvirt's backend; "" if the network is not active or needs none.
+    """A network. ``mode``: of <forward>; "isolated" without <forward>. ``subnets``: IPv4, in CIDR
+    notation. ``persistent``: it has a definition. ``packaged``: it is ``default``, unchanged since
+    libvirt's package installed it. ``firewall``: libvirt's backend; "" if the network is not active or
+    needs none.
     """
 
     name: str
@@ -62,7 +63,7 @@ class NetworkState(NamedTuple):
 
 
 def parse(element: Any) -> NetworkState:
-    """What a <network> says."""
+    """The network that a <network> defines."""
     forward, bridge = element.find("forward"), element.find("bridge")
     return NetworkState(
         name=element.findtext("name", ""),
@@ -82,15 +83,15 @@ def _subnet(ip: Any) -> str:
 
 
 def firewall(state: Any) -> str:
-    """The backend of an active network, from its state (<networkstatus>). libvirt before 10.4 names
-    none and knows iptables only."""
+    """The backend of an active network, from its state (<networkstatus>). libvirt before 10.4 has only
+    iptables, and does not name it."""
     rules = state.find("firewall")
     return "iptables" if rules is None else str(rules.get("backend", "iptables"))
 
 
 def is_packaged(element: Any, template: Any) -> bool:
-    """A <network> is what the package's template says, but for what libvirt or the package's
-    installation fill in: UUID, MAC address, and the subnet's first three numbers."""
+    """Whether a <network> equals the package's template, apart from what libvirt and the package's
+    installation fill in: UUID, MAC address, and the first three numbers of the subnet."""
     return bool(_essence(element) == _essence(template))
 
 
@@ -120,14 +121,14 @@ def decide(
     routes: Sequence[Route],
     guests: bool,
 ) -> Tuple[Dict[str, NetworkState], List[Step], List[str]]:
-    """Each network as it shall be, the steps to it, and what stands in the way.
+    """Each network as it must be, the steps to get there, and the problems.
 
     :param guests: guests run here
     """
     wishes: Dict[str, NetworkState] = {}
     steps: List[Step] = []
     problems: List[str] = []
-    # What an automatic choice keeps clear of, beside the host's own.
+    # The subnets that an automatic choice must not touch, besides the host's own.
     taken = [each.subnet for each in asked if each.mode == "nat" and each.subnet != "auto"]
     taken += [subnet for found in here.values() for subnet in found.subnets]
     for number, each in enumerate(asked):
@@ -173,7 +174,8 @@ def _make(
 def _keep(
     asked: Network, found: NetworkState, routes: Sequence[Route], taken: Sequence[str], guests: bool
 ) -> Tuple[NetworkState, List[Step]]:
-    """What is missing of a network that is there. It is not redefined, with one exception."""
+    """The steps that a network lacks which is there. Only the untouched ``default`` of libvirt's package
+    is ever redefined."""
     steps: List[Step] = []
     wish = found._replace(autostart=True, active=True)
     differences = list(_differences(asked, found))
@@ -231,8 +233,8 @@ def _differences(asked: Network, found: NetworkState) -> Iterator[str]:
 def _collisions(
     subnet: str, routes: Iterable[Route], found: Optional[NetworkState] = None
 ) -> Iterator[Route]:
-    """Routes that touch a subnet, but for those of the network itself. If that is active, its own
-    route wins over a wider one."""
+    """The routes that overlap with a subnet. Not the network's own; and if the network is active, not a
+    wider one, because the network's own route takes precedence."""
     wanted = ipaddress.IPv4Network(subnet)
     for route in routes:
         network = ipaddress.IPv4Network(route.network)
@@ -243,7 +245,7 @@ def _collisions(
 
 
 def _free(routes: Sequence[Route], taken: Sequence[str]) -> str:
-    """The first /24 that nothing touches."""
+    """The first /24 that overlaps with nothing."""
     used = [ipaddress.IPv4Network(network) for network in [*(r.network for r in routes), *taken]]
     for whole, start in _RANGES:
         for subnet in whole.subnets(new_prefix=24):
@@ -282,7 +284,7 @@ def _xml(asked: Network, subnet: str) -> str:
 
 
 def _moved(xml: str, subnet: str) -> str:
-    """The packaged network, in another /24."""
+    """The definition of the packaged network, moved to another /24."""
     network = ElementTree.fromstring(xml)
     start = subnet.rpartition(".")[0]
     for element in network.iter():

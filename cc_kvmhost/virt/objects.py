@@ -112,7 +112,7 @@ def _is_autostarted(kind: str, name: str) -> bool:
 
 
 def order(mode: str, steps: Sequence[Step]) -> Dict[str, Any]:
-    """What carry_out() is to be given."""
+    """The order for carry_out()."""
     sockets = {
         kind: socket_path(daemon(driver).socket if mode == MODULAR else LIBVIRTD.socket)
         for kind, driver in _DRIVERS.items()
@@ -121,7 +121,7 @@ def order(mode: str, steps: Sequence[Step]) -> Dict[str, Any]:
 
 
 def service(mode: str, kind: str) -> str:
-    """The service that does it."""
+    """The service that carries out the steps of this kind."""
     return (daemon(_DRIVERS[kind]) if mode == MODULAR else LIBVIRTD).service
 
 
@@ -176,7 +176,7 @@ def _define(_libvirt: Any, connection: Any, step: Step) -> None:
 
 
 def _redefine(libvirt: Any, connection: Any, step: Step) -> None:
-    # A package's file may have no UUID: the daemon has made one up, and goes by it.
+    # The package's file may have no UUID: then the daemon has made one, and redefining needs it.
     network = ElementTree.fromstring(step.value)
     for uuid in network.findall("uuid"):
         network.remove(uuid)
@@ -196,7 +196,7 @@ def _make(libvirt: Any, connection: Any, step: Step) -> None:
 
 
 def _unmake(_libvirt: Any, _connection: Any, step: Step) -> None:
-    """Remove what was made, as far as it is empty."""
+    """Remove the directories that were made, unless they are in use."""
     highest, path = step.value, step.before
     with contextlib.suppress(OSError):
         os.rmdir(path)
@@ -217,7 +217,7 @@ def _no_autostart(libvirt: Any, connection: Any, step: Step) -> None:
 
 def _start(libvirt: Any, connection: Any, step: Step) -> None:
     found = _find(libvirt, connection, step)
-    # A daemon that has just been woken starts by itself what is marked autostart.
+    # A daemon that has just started may already have started everything that is marked autostart.
     if not found.isActive():
         found.create()
     if step.kind == POOL:

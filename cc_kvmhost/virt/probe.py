@@ -1,6 +1,6 @@
-"""The child's part of the check: wake the daemons, run the guest; and clean up after another child.
+"""The child's part of the check: wake the daemons and run the guest, or clean up after another child.
 
-Called by child.py, in a process that is killed at its deadline.
+child.py calls these functions in a process that is killed at its deadline.
 """
 
 import contextlib
@@ -13,17 +13,17 @@ from .daemons import Endpoint, wake
 
 Say = Callable[[Any], None]
 
-#: Said of a guest that has come and gone.
+#: Reported when the guest has run and is gone.
 DONE = "done"
 
 
 def prove(order: Dict[str, Any], say: Say) -> Dict[str, Any]:
-    """Wake all daemons side by side, and run the guest on the one that answers for QEMU.
+    """Wake all daemons at once, and run the guest on the daemon that has the driver for QEMU.
 
-    :param order: ``daemons``: lists of Endpoint's fields; ``guest``: what guest.run() wants and
-        ``daemon``, the name of the one that is to run it; or None
-    :return: the guest's ``accelerator``, and ``problems``: why it did not run. The daemons' answers
-        are said: ``daemon``, and its ``problem`` or "".
+    :param order: ``daemons``: lists of Endpoint's fields; ``guest``: None, or guest.run()'s order and
+        ``daemon``, the name of the daemon that runs the guest
+    :param say: gets each daemon's answer: ``daemon``, and ``problem`` or ""
+    :return: ``accelerator``: the guest's; ``problems``: why it did not run
     """
     daemons = [Endpoint(*fields) for fields in order["daemons"]]
     wanted = order["guest"]
@@ -48,11 +48,11 @@ def prove(order: Dict[str, Any], say: Say) -> Dict[str, Any]:
 
 
 def clear(order: Dict[str, Any], _say: Say) -> List[str]:
-    """Remove what a child left that failed or was killed, and what those of killed runs left.
+    """Remove what children of this and of killed runs left.
 
-    :param order: ``daemon``: Endpoint's fields, of the one that has QEMU's driver; None: it can't
-        be reached
-    :return: the files that are left all the same
+    :param order: ``daemon``: Endpoint's fields of the daemon that has the driver for QEMU; None if it
+        can't be reached
+    :return: the files that could not be removed
     """
     guest.remove(guest.files_of())
     if order["daemon"]:
@@ -66,19 +66,19 @@ def clear(order: Dict[str, Any], _say: Say) -> List[str]:
 
 
 def _remove_others(connection: Any) -> None:
-    """Destroy the guests of killed runs, and remove their files. The lock of runs says that there
-    is no other run."""
+    """Destroy the guests of killed runs and remove their files. No other run can have a guest now,
+    because this one holds the lock."""
     import libvirt
 
     for domain in connection.listAllDomains():
         if domain.name().startswith(guest.PREFIX):
-            with contextlib.suppress(libvirt.libvirtError):  # it has gone by itself
+            with contextlib.suppress(libvirt.libvirtError):  # it is gone by now
                 domain.destroy()
     guest.remove(guest.files_of())
 
 
 def _load_binding() -> None:
-    # Aliases, modes and the like of this user's are not the question.
+    # This user's settings, such as LIBVIRT_DEFAULT_URI, must not change what is asked.
     for name in [name for name in os.environ if name.startswith("LIBVIRT_")]:
         del os.environ[name]
     try:
@@ -87,5 +87,5 @@ def _load_binding() -> None:
         raise KvmhostError(
             [f"libvirt's Python binding can't be loaded: {error}; install python3-libvirt"]
         ) from error
-    # The default is to print every error.
+    # By default the binding prints every error.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)

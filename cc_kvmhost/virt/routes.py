@@ -19,14 +19,14 @@ _RTA_DST, _RTA_OIF = 1, 4
 
 
 class Route(NamedTuple):
-    """A network, and the interface that leads there ("" for none, or several)."""
+    """A network and the interface that leads to it; "" if it has none or several."""
 
     network: str
     interface: str
 
 
 def read() -> Tuple[Route, ...]:
-    """Every route, of all tables, and every address, also of interfaces that are down."""
+    """Every route of every table, and every address, even of interfaces that are down."""
     found: Dict[Route, None] = {}
     for body in _dump(_GETROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
         attributes = _attributes(body[_ROUTE.size :])
@@ -45,12 +45,12 @@ def _route(address: bytes, prefix: int, interface: int) -> Route:
     network = ipaddress.IPv4Network((address, prefix), strict=False)
     try:
         return Route(str(network), socket.if_indextoname(interface) if interface else "")
-    except OSError:  # it is gone by now
+    except OSError:  # the interface is gone by now
         return Route(str(network), "")
 
 
 def _counts(network: ipaddress.IPv4Network) -> bool:
-    # A default route touches nothing in particular; VPNs write it as two halves.
+    # A default route says nothing about a network; VPNs write it as two halves.
     return network.prefixlen > 1 and not network.is_loopback and not network.is_multicast
 
 
@@ -65,7 +65,7 @@ def _dump(kind: int, body: bytes) -> Iterator[bytes]:
                     return
                 if answered == _ERROR:
                     number = -struct.unpack_from("=i", message)[0]
-                    raise OSError(number, "the kernel does not tell its routes")
+                    raise OSError(number, "the kernel did not list its routes")
                 yield message
 
 

@@ -1,9 +1,9 @@
 """libvirt's key for secrets: whether this machine can decrypt it.
 
-Since libvirt 12.1 the secret driver's daemon is started with a key that systemd decrypts for it. Only
-the machine that made the key can: in a copy of an image that was booted once, the daemon ends with
-status 243/CREDENTIALS at every start. virt-secret-init-encryption.service makes a key where there is
-none.
+Since libvirt 12.1, systemd decrypts a key and hands it to the daemon of the secret driver. Only the
+machine that made the key can decrypt it: in a copy of an image that was booted before, the daemon ends
+with status 243/CREDENTIALS at every start. virt-secret-init-encryption.service makes a key if there
+is none.
 
 Sources: libvirt's docs/secretencryption.rst and src/secret; systemd-creds(1).
 """
@@ -19,13 +19,13 @@ SECRETS = "/etc/libvirt/secrets"
 SERVICE = "virt-secret-init-encryption.service"
 
 _NAME = "secrets-encryption-key"
-#: Seconds for systemd-creds: a TPM takes its time.
+#: Seconds for systemd-creds: a TPM may be slow.
 _SECONDS = 20
 
 
 class SecretKey(NamedTuple):
     """``fault``: why this machine can't decrypt the key; "" if it can, or there is none.
-    ``secrets``: the files that libvirt keeps secrets in, which may be encrypted with it.
+    ``secrets``: libvirt's files of secrets, which may be encrypted with the key.
     ``aside``: the path that a useless key is renamed to."""
 
     fault: str = ""
@@ -55,7 +55,7 @@ def _fault() -> str:
             stderr=subprocess.PIPE,
             timeout=_SECONDS,
         )
-    except FileNotFoundError:  # a systemd without it has no such credentials either
+    except FileNotFoundError:  # this systemd can't have encrypted the key
         return ""
     except subprocess.TimeoutExpired:
         return f"systemd-creds did not decrypt it within {_SECONDS} s"
@@ -66,7 +66,7 @@ def _fault() -> str:
 
 
 def problem(key: SecretKey) -> str:
-    """What to say where the key may not be set aside, because there are secrets."""
+    """The error for a key that can't be decrypted but may not be renamed, because there are secrets."""
     return (
         f"{PATH}: this machine can't decrypt libvirt's key ({key.fault}), without which the secret"
         f" driver does not start, and {SECRETS} has secrets that may be encrypted with it:"

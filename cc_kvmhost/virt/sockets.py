@@ -1,4 +1,4 @@
-"""Who can be reached: libvirt's sockets, asked without waking the daemons behind them."""
+"""Whether clients can reach libvirt's sockets, found out without waking the daemons behind them."""
 
 import errno
 import os
@@ -9,8 +9,10 @@ from .units import socket_path
 
 
 def refusals(units: Iterable[str]) -> Dict[str, str]:
-    """For each libvirt socket among the units why it can't be reached, "" if it can; without those
-    that are hidden()."""
+    """libvirt socket -> why it can't be reached, "" if it can.
+
+    :param units: those that are no libvirt sockets, or that are hidden(), are left out
+    """
     return {unit: _refusal(path) for unit, path in _paths(units) if not _is_hidden(path)}
 
 
@@ -20,7 +22,7 @@ def hidden(units: Iterable[str]) -> Tuple[str, ...]:
 
 
 def problems(refused: Mapping[str, str]) -> List[str]:
-    """What refusals() found, in a sentence for each socket that can't be reached."""
+    """A sentence for each socket that can't be reached, from what refusals() found."""
     return [
         f"{unit}: can't be reached: {refusal}; see 'systemctl status {unit}'"
         for unit, refusal in refused.items()
@@ -29,7 +31,7 @@ def problems(refused: Mapping[str, str]) -> List[str]:
 
 
 def is_deserted(path: str) -> bool:
-    """There is a socket at this path, and nobody listens on it any more."""
+    """Whether there is a socket at this path that nobody listens on."""
     return _connect(path) == errno.ECONNREFUSED
 
 
@@ -50,8 +52,8 @@ def _refusal(path: str) -> str:
 
 
 def _connect(path: str) -> int:
-    """The errno that a datagram client gets. A real connection would start the daemon; for this
-    one the kernel looks up the path, checks the permission and finds the socket behind it, then
-    refuses the type with EPROTOTYPE."""
+    """The errno that a datagram client gets. A stream connection would start the daemon. For a datagram
+    client the kernel looks up the path, checks the permission and finds the listening socket, and then
+    refuses with EPROTOTYPE, because the types differ."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         return probe.connect_ex(path)

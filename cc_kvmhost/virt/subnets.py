@@ -1,4 +1,4 @@
-"""libvirt's own networks that can't start here: the host is in their subnet already.
+"""libvirt's networks that can't start here, because the host already has a route to their subnet.
 
 Source: networkCheckRouteCollision() of libvirt's network driver, which reads /proc/net/route.
 """
@@ -18,8 +18,8 @@ _ROUTES = "/proc/net/route"
 
 
 def clashes() -> Tuple[str, ...]:
-    """Which networks that are marked autostart can't start, and why. An image's network has a
-    subnet that was free where the image was made."""
+    """A sentence for each network that is marked autostart and can't start. An image's network has a
+    subnet that was free on the machine where the image was made, which need not be free here."""
     definitions = [files.read(path) for path in sorted(glob.glob(_AUTOSTARTED))]
     found = [_clash(text, _routes()) for text in definitions if text]
     return tuple(each for each in found if each)
@@ -31,7 +31,7 @@ def _clash(definition: bytes, routes: Dict[str, str]) -> str:
     try:
         network = ElementTree.fromstring(definition)
         subnets = list(_subnets(network))
-    except (ElementTree.ParseError, ValueError):  # libvirt says so itself
+    except (ElementTree.ParseError, ValueError):  # libvirt reports that itself
         return ""
     own = getattr(network.find("bridge"), "attrib", {}).get("name")
     name = network.findtext("name")
@@ -53,7 +53,7 @@ def _subnets(network: "ElementTree.Element") -> Iterator[str]:
 
 
 def _routes() -> Dict[str, str]:
-    """Subnet -> the device of the host's route to it. Source: proc_net_route."""
+    """Subnet -> the device of the host's route to it."""
     routes = {}
     for line in (files.read(_ROUTES) or b"").decode().splitlines()[1:]:
         device, target, _gateway, _flags, _count, _use, _metric, mask = line.split()[:8]
@@ -63,5 +63,5 @@ def _routes() -> Dict[str, str]:
 
 
 def _number(text: str) -> int:
-    """The kernel writes addresses in this machine's own byte order."""
+    """The kernel writes each address as a hexadecimal number in this machine's byte order."""
     return int.from_bytes(int(text, 16).to_bytes(4, sys.byteorder), "big")

@@ -18,15 +18,14 @@ _DEFAULTS = {
 
 
 class Findings(NamedTuple):
-    """``problems``: what keeps a TLS socket from working. ``warnings``: what keeps some clients
-    from it."""
+    """``problems``: why the TLS socket can't work. ``warnings``: why some clients will refuse it."""
 
     problems: Tuple[str, ...] = ()
     warnings: Tuple[str, ...] = ()
 
 
 def look(root: str) -> Dict[str, Findings]:
-    """For each mode what is wrong with the files of its TLS socket."""
+    """Mode -> what is wrong with the files of its TLS socket."""
     return {mode: _look(root, conf) for mode, conf in _CONFS.items()}
 
 
@@ -58,7 +57,7 @@ def _file_problems(root: str, conf: str, paths: Mapping[str, str]) -> Iterable[s
 
 
 def _content_problems(root: str, paths: Mapping[str, str]) -> Iterable[str]:
-    """What libvirt's daemons refuse to start with."""
+    """Why libvirt's daemons would refuse the certificates."""
     ca, cert, key = (_under(root, paths[name]) for name in ("ca_file", "cert_file", "key_file"))
     of_cert = _openssl("x509", "-in", cert, "-noout", "-pubkey")
     of_key = _openssl("pkey", "-in", key, "-pubout", "-passin", "pass:")

@@ -9,14 +9,14 @@ MODULAR = "modular"
 MONOLITHIC = "monolithic"
 MODES = (MODULAR, MONOLITHIC)
 
-#: The drivers that a section can name, in the order in which libvirt's documentation lists them.
+#: The drivers that a section can name, in the order of libvirt's documentation.
 DRIVERS = ("qemu", "network", "storage", "nodedev", "secret", "interface", "nwfilter")
-#: Drivers that join the five of the default where they are installed.
+#: Drivers that join the five defaults if they are installed.
 COMPANIONS = ("interface", "nwfilter")
 DEFAULT_DRIVERS = tuple(driver for driver in DRIVERS if driver not in COMPANIONS)
 
 PROXY = "virtproxyd"
-#: Used by both modes. They hold the guests' consoles and locks, so they are never stopped.
+#: Both modes use these. They hold the guests' consoles and locks, so they are never stopped.
 SHARED = ("virtlockd", "virtlogd")
 
 _DAEMONS = {
@@ -28,10 +28,10 @@ _DAEMONS = {
     "interface": "virtinterfaced",
     "nwfilter": "virtnwfilterd",
 }
-#: Modular daemons that no section can name. Monolithic mode masks them like the others.
+#: Modular daemons that no section can name. Monolithic mode masks them, too.
 _OTHER_DAEMONS = ("virtchd", "virtlxcd", "virtvboxd", "virtvzd", "virtxend")
 
-#: Name patterns (fnmatch) that match all of UNITS: one call asks about all of them.
+#: Patterns of names (fnmatch) that match all of UNITS, so that one call asks about all of them.
 PATTERNS = (
     "virt*d.service",
     "virt*d.socket",
@@ -115,8 +115,8 @@ UNITS = (
     + tuple(unit for name in SHARED for unit in Daemon(name).sockets + (Daemon(name).service,))
 )
 
-#: libvirt's other units, which serve both modes and are never touched: masking the service that makes
-#: the key for secrets (libvirt 12.1 on) would keep virtsecretd and libvirtd from starting.
+#: libvirt's other units. They serve both modes and are never touched. For example, masking the service
+#: that makes the key for secrets (since libvirt 12.1) would keep virtsecretd and libvirtd from starting.
 LEFT_ALONE = (
     "libvirt-guests.service",
     "virt-guest-shutdown.target",
@@ -125,7 +125,7 @@ LEFT_ALONE = (
 
 
 def is_usual(unit: str) -> bool:
-    """Whether a unit is of a daemon that KVM hosts have."""
+    """Whether a unit belongs to a daemon that KVM hosts usually have."""
     return not unit.startswith(_OTHER_DAEMONS)
 
 
@@ -134,7 +134,7 @@ def other(mode: str) -> str:
 
 
 def required_units(mode: str, drivers: Iterable[str]) -> Tuple[str, ...]:
-    """The units without which a mode can't be had."""
+    """The units that a mode can't do without."""
     shared = tuple(Daemon(name).socket for name in SHARED)
     if mode == MODULAR:
         return tuple(daemon(driver).socket for driver in drivers) + shared
@@ -142,16 +142,15 @@ def required_units(mode: str, drivers: Iterable[str]) -> Tuple[str, ...]:
 
 
 def package(unit: str, split: bool = True) -> str:
-    """The EL package that brings a unit of libvirt's; ``split``: libvirt-daemon is split up, as since
-    libvirt 9.5."""
+    """The EL package of a libvirt unit. ``split``: libvirt-daemon is split up, as since libvirt 9.5."""
     name = unit.rsplit(".", 1)[0]
     return _PACKAGES[name if split or name not in (PROXY,) + SHARED else "libvirtd"]
 
 
 def socket_path(unit: str) -> Optional[str]:
-    """Where a socket unit of libvirt's listens; None for every other unit, network sockets too.
+    """The path where a libvirt socket unit listens; None for any other unit and for network sockets.
 
-    libvirtd and virtproxyd both own the path that clients without a daemon's name open.
+    libvirtd and virtproxyd have the same path: the one of clients that name no daemon.
     """
     stem, _, suffix = unit.rpartition(".")
     name, _, kind = stem.partition("-")

@@ -1,7 +1,7 @@
 """What libvirt's own virt-host-validate finds on this host, where it is installed.
 
-It knows of control groups, IOMMU and secure guests. What it says of KVM is left out: kvm.py knows
-why KVM can't be used. Source: virt-host-validate(1).
+It checks control groups, IOMMU and secure guests. Its findings about KVM are left out, because kvm.py
+says in more detail why KVM can't be used. Source: virt-host-validate(1).
 """
 
 import os
@@ -18,7 +18,7 @@ _KVM = ("hardware virtualization", "/dev/kvm")
 
 
 def findings() -> List[str]:
-    """Each warning and failure in a sentence; none where the program is missing."""
+    """Each warning and failure as a sentence; empty if the program is missing."""
     try:
         done = subprocess.run(
             _COMMAND,
