@@ -1,4 +1,4 @@
-"""What was asked: the `kvmhost` section, checked against its schema, every default filled in."""
+"""What was asked for: the `kvmhost` section, checked against its schema, with every default."""
 
 import json
 import os
@@ -13,8 +13,8 @@ SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "schemas", "kvmhost.schema
 
 
 class Network(NamedTuple):
-    """A libvirt network that is asked for. ``subnet``: mode nat; "auto" or in CIDR notation.
-    ``bridge``: mode bridge."""
+    """A libvirt network from the section. ``subnet``: for mode nat; "auto" or in CIDR notation.
+    ``bridge``: for mode bridge."""
 
     name: str
     mode: str
@@ -31,9 +31,9 @@ class Pool(NamedTuple):
 
 
 class Config(NamedTuple):
-    """A valid section. Source of types, defaults and limits: the schema.
+    """A valid section. Types, defaults and limits are the schema's.
 
-    ``check``: None if the section does not name a level.
+    ``check``: None if the section names no level.
     """
 
     mode: str

@@ -1,11 +1,11 @@
-"""What is wrong with a section whose every value is allowed: two of them don't go together."""
+"""Values of a section that are each allowed but don't go together; a JSON Schema can't find these."""
 
 import os
 from typing import Any, Dict, Iterator, List, Tuple
 
 from .problems import Problem, shown
 
-#: For each mode of a network and type of a pool: the key that says where it is.
+#: Mode of a network, or type of a pool -> the key that says where it is.
 _PLACES = {
     "networks": {"nat": "subnet", "bridge": "bridge"},
     "pools": {"dir": "path"},
@@ -13,7 +13,7 @@ _PLACES = {
 
 
 def find(section: Any) -> Iterator[Problem]:
-    """What is wrong with networks and pools though each value is allowed.
+    """The contradictions within networks and pools.
 
     :param section: valid by the schema
     """
@@ -48,7 +48,7 @@ def find(section: Any) -> Iterator[Problem]:
 
 
 def _subnet_problems(networks: List[Dict[str, Any]]) -> Iterator[Problem]:
-    """Subnets that are none, that no host can have, or that overlap."""
+    """Subnets that are malformed, reserved for a special use, or overlap."""
     import ipaddress
 
     seen: List[Tuple[int, ipaddress.IPv4Network]] = []

@@ -1,4 +1,4 @@
-"""The file that a section stands in: a cloud-config file and the lines of what is in it."""
+"""A cloud-config file: its content, and the line of each key and item."""
 
 import os
 import re
@@ -34,7 +34,7 @@ class Document(NamedTuple):
     findings: Tuple[Finding, ...]
 
     def line(self, path: Path) -> int:
-        """The line of a path, or of the nearest place above it."""
+        """The line of a path, or of the nearest mapping or list around it."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
@@ -51,14 +51,14 @@ class Document(NamedTuple):
         return [f"{self.name}:{finding.line}: {finding.message}" for finding in findings]
 
     def located(self, problem: str) -> str:
-        """A problem that begins with a key of the section, with file and line before it."""
+        """The problem with file and line before it, if it begins with a key of the section."""
         places = {dotted(path[1:]): path for path in self.lines if path[:1] == (KEY,)}
         path = places.get(problem.split(": ", 1)[0])
         return problem if path is None else f"{self.name}:{self.line(path)}: {problem}"
 
 
 class Verdict(NamedTuple):
-    """What is to be said of a file. ``config``: None without a valid section."""
+    """What `kvmhost validate` found in a file. ``config``: None if there is no valid section."""
 
     problems: Tuple[str, ...]
     config: Optional[Config] = None
@@ -95,9 +95,9 @@ def read(name: str) -> Document:
 
 
 def read_section(name: str) -> Document:
-    """A file that has a section.
+    """Read a file that must have a section.
 
-    :raises KvmhostError: as read() does, or the file has no section, or its keys are wrong
+    :raises KvmhostError: as read(), and if there is no section or a key of the file is wrong
     """
     document = read(name)
     if document.findings:
@@ -108,7 +108,7 @@ def read_section(name: str) -> Document:
 
 
 def judge(name: str) -> Verdict:
-    """What `kvmhost validate` says of a file."""
+    """Check a file for `kvmhost validate`."""
     try:
         document = read(name)
         problems = document.problems()
@@ -120,11 +120,11 @@ def judge(name: str) -> Verdict:
 
 
 def _bytes(name: str) -> Tuple[str, bytes]:
-    """A file's name for messages, and what is in it."""
+    """A file's name for messages, and its content."""
     if name == STDIN:
         return "<stdin>", sys.stdin.buffer.read()
     try:
-        # Reading one of these might never end.
+        # Reading a FIFO, socket or device might never end.
         if stat.S_IFMT(os.stat(name).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
             raise KvmhostError([f"{name}: a FIFO, socket or device, not a file"])
         with open(name, "rb") as stream:
@@ -134,8 +134,8 @@ def _bytes(name: str) -> Tuple[str, bytes]:
 
 
 class _Places:
-    """The line of each place of a YAML node, and what is wrong with its keys. What an alias repeats has
-    the line of the original."""
+    """The line of each place of a YAML node, and what is wrong with its keys. What an alias repeats
+    gets the line of the original."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -183,7 +183,7 @@ class _Places:
 
 
 def _stray_keys(content: Dict[Any, Any], lines: Dict[Path, int]) -> List[Finding]:
-    """Keys at the top level that are neither cloud-init's nor ours, but were probably meant to be."""
+    """Top-level keys that are unknown but look like one of cloud-init's, or belong in the section."""
     ours = homes(load_schema())
     findings = []
     for key in content:
@@ -203,7 +203,7 @@ def _stray_keys(content: Dict[Any, Any], lines: Dict[Path, int]) -> List[Finding
 
 
 def _odd_space(character: str) -> str:
-    """The name of a character that looks like nothing, but is no space for YAML; else ""."""
+    """The name of a character that is invisible and that YAML does not take for a space; else ""."""
     if not character or character == " " or unicodedata.category(character) not in ("Zs", "Cf"):
         return ""
     return f"U+{ord(character):04X} ({unicodedata.name(character, 'invisible').lower()})"

@@ -106,8 +106,8 @@ def _require_image(root: str, here: bool) -> None:
 
 
 def _way_out(root: str) -> Optional[str]:
-    """The problem with a link in the tree that would lead systemctl out of the tree: systemctl follows
-    links between directories as if they were this machine's."""
+    """A link of the tree on which systemctl would leave it, because it follows links between
+    directories as they are on this machine."""
     inside = os.path.join(os.path.realpath(root), "")
     for top in (unit_files.ETC, unit_files.RUN):
         parts = top.split("/")

@@ -1,4 +1,4 @@
-"""What is wrong with a section, in the words of its author."""
+"""What is wrong with a section, in terms of the YAML that its author wrote."""
 
 import json
 import re
@@ -19,8 +19,8 @@ _TYPES = {
     "object": "a mapping",
     "string": "a string",
 }
-#: No section has that many values or such a number. Aliases of aliases reach both with few lines, and
-#: would cost the validator all its time and memory, or exceed the digits that Python prints.
+#: No real section has more values or a larger number. A few lines of nested aliases can have: they
+#: would take all of the validator's time and memory, or more digits than Python prints.
 _MOST_VALUES = 10000
 _LARGEST = 1 << 64
 #: What word processors make of YAML's " and '.
@@ -28,8 +28,8 @@ _TYPOGRAPHIC = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
 
 
 class Problem(NamedTuple):
-    """What is wrong with one place of a section. ``allowed``: what may stand there, "" if the message
-    says it."""
+    """What is wrong at one place of a section. ``allowed``: what is allowed there; "" if the message says
+    it."""
 
     path: Path
     message: str
@@ -54,7 +54,7 @@ def find(section: Any, schema: Dict[str, Any]) -> List[Problem]:
     errors = list(Draft4Validator(schema).iter_errors(section))
     if not errors:
         return []
-    # A value that breaks several rules of one place gets the same message for each.
+    # A value that breaks several rules would get the same message for each of them.
     problems = dict.fromkeys(problem for error in errors for problem in _explain(error, schema))
     order = {path: number for number, (path, _) in enumerate(_walk(section))}
     return _without_repetition(sorted(problems, key=lambda problem: order[problem.path]))
@@ -95,7 +95,7 @@ def nearest(word: str, known: Iterable[str], likeness: float = 0.62) -> Optional
 
 
 def homes(schema: Dict[str, Any], path: Path = ()) -> Dict[str, Path]:
-    """Where each key of the schema belongs: the path of the mapping that it stands in."""
+    """Each key of the schema -> the path of the mapping that it belongs in."""
     found: Dict[str, Path] = {}
     for key, rule in schema["properties"].items():
         found.setdefault(key, path)
@@ -106,7 +106,7 @@ def homes(schema: Dict[str, Any], path: Path = ()) -> Dict[str, Path]:
 
 
 def _walk(section: Any) -> Iterator[Tuple[Path, Any]]:
-    """Each place with its value, from first to last. Endless for a section that contains itself."""
+    """Each path with its value, in order. Never ends for a section that contains itself."""
     rest: List[Iterator[Tuple[Path, Any]]] = [iter([((), section)])]
     while rest:
         place = next(rest[-1], None)
@@ -122,7 +122,7 @@ def _walk(section: Any) -> Iterator[Tuple[Path, Any]]:
 
 
 def _unfit(section: Any) -> Optional[Problem]:
-    """What keeps a section from being given to a validator, or None."""
+    """Why a section can't be given to the validator, or None."""
     for count, (path, value) in enumerate(_walk(section), 1):
         if count > _MOST_VALUES:
             what = f"holds more than {_MOST_VALUES} values, or itself, through aliases"
@@ -165,7 +165,7 @@ def _unknown(path: Path, key: Any, known: List[str], schema: Dict[str, Any]) -> 
 
 
 def _repeated(path: Path, items: List[Any]) -> List[Problem]:
-    """Each item that stands in the list already."""
+    """A problem for each item that repeats an earlier one."""
     problems = []
     for number, item in enumerate(items):
         first = items.index(item)
@@ -173,7 +173,7 @@ def _repeated(path: Path, items: List[Any]) -> List[Problem]:
             where = dotted(path + (first,))
             what = f"{shown(item)} stands in the list already, at {where}; allowed: each only once"
             problems.append(Problem(path + (number,), what))
-    # JSON tells 1 from true, which Python does not.
+    # Python finds 1 equal to True, JSON does not: so there may be no index to name.
     return problems or [Problem(path, "an item stands in the list twice; allowed: each only once")]
 
 
@@ -219,7 +219,7 @@ def _allowed(rule: Dict[str, Any]) -> str:
 
 
 def _without_repetition(problems: List[Problem]) -> List[Problem]:
-    """Say a long list of what is allowed once."""
+    """Replace a long list of what is allowed by "as above" after its first appearance."""
     said = set()
     shortened = []
     for problem in problems:

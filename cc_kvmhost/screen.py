@@ -79,7 +79,7 @@ def print_check(report: Report, as_json: bool) -> None:
 
 
 def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None:
-    """Print a status. ``sockets``: for each libvirt socket why it can't be reached, "" if it can."""
+    """``sockets``: for each libvirt socket why it can't be reached, "" if it can."""
     if as_json:
         print_json(dict(report.to_json(), sockets=sockets))
         return
@@ -166,7 +166,7 @@ def _tuned(report: Report) -> List[Tuple[str, str]]:
 
 
 def _found(report: Report) -> List[Tuple[str, str]]:
-    """The lines about KVM and about the check."""
+    """What KVM can do, and how far the check went."""
     facts = (
         [("KVM", "can be used" if report.kvm["usable"] else "can't be used")] if report.kvm else []
     )
@@ -202,7 +202,7 @@ def _section(config: Config) -> str:
 
 
 def _counted(changes: Sequence[str], planned: bool) -> str:
-    """43: 36 to enable, 6 to mask, 1 to stop. Changes that are not about units count as "other"."""
+    """43: 36 to enable, 6 to mask, 1 to stop. What no verb of a unit says is counted as "other"."""
     if not changes:
         return "none"
     numbers: Dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What cloud-init takes a file for, by its first bytes."""
+"""Finds out, by a file's first bytes, what cloud-init takes the file for."""
 
 import json
 import os
@@ -12,8 +12,8 @@ HEADER = "#cloud-config"
 JINJA = "## template: jinja"
 INSTANCE_DATA = "/run/cloud-init/instance-data.json"
 
-#: What else a file may begin with, as cloud-init's handlers compare it: in lower case, whatever
-#: white space stands before it, and whatever follows.
+#: Other beginnings of files that cloud-init knows. As its handlers do, they are compared in lower
+#: case, after any white space, and whatever follows.
 _OTHER_KINDS = (
     ("#cloud-config-archive", "an archive of several parts; check each cloud-config in it"),
     ("#cloud-config-jsonp", "a JSON patch of cloud-config; check what it makes"),
@@ -47,11 +47,11 @@ KEYS = frozenset(
 
 
 def cloud_config(name: str, data: bytes) -> str:
-    """The YAML text of a file that cloud-init takes for cloud-config; a template is rendered. Its lines
-    keep their numbers.
+    """The YAML text of a file that cloud-init takes for cloud-config, with its line numbers kept. A
+    template is rendered.
 
-    :param name: the file's, for messages
-    :raises KvmhostError: cloud-init takes it for something else, or does not read it at all
+    :param name: the file's name, for messages
+    :raises KvmhostError: cloud-init takes the file for something else, or can't read it
     """
     text = _decoded(name, data)
     if b"mime-version:" in data[:4096].lower():
@@ -120,8 +120,8 @@ def _not_cloud_config(text: str) -> str:
 
 
 def _rendered(name: str, text: str) -> str:
-    """A template as cloud-init renders it, with this machine's variables where it has them, else with a
-    word in the place of each.
+    """A template as cloud-init renders it, with this machine's variables. Without cloud-init, a word
+    replaces each variable.
 
     :raises KvmhostError: it can't be rendered here
     """
@@ -140,7 +140,7 @@ def _rendered(name: str, text: str) -> str:
         return re.sub(r"\{\{.*?\}\}|\{#.*?#\}", "variable", body, flags=re.DOTALL)
     try:
         rendered: Optional[str] = jinja_template.render_jinja_payload(text, name, _variables())
-    except Exception as error:  # a class of its own per version
+    except Exception as error:  # its class depends on cloud-init's version
         raise KvmhostError([f"{name}: a jinja template that can't be rendered: {error}"]) from error
     if not rendered:
         raise KvmhostError([f"{name}: a jinja template that renders to nothing"])

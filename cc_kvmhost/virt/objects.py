@@ -112,7 +112,7 @@ def _is_autostarted(kind: str, name: str) -> bool:
 
 
 def order(mode: str, steps: Sequence[Step]) -> Dict[str, Any]:
-    """The order for carry_out()."""
+    """What carry_out() is to be given."""
     sockets = {
         kind: socket_path(daemon(driver).socket if mode == MODULAR else LIBVIRTD.socket)
         for kind, driver in _DRIVERS.items()
