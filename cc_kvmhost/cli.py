@@ -36,7 +36,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except OSError as error:
         if error.filename is not None:
             raise
-        # The rest of the buffer would fail again when Python flushes it at exit: send it nowhere.
+        # What is left in the buffer would fail once more when it is flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # there the reader has seen enough
             screen.print_errors([f"the output can't be written: {error.strerror}"])
