@@ -1,4 +1,4 @@
-"""One unit: how it shall be, and what has to be done for that."""
+"""One unit: how it must be, and what has to be done for that."""
 
 from typing import NamedTuple, Optional, Tuple
 

@@ -9,7 +9,7 @@ import roots
 
 @pytest.fixture(scope="session", autouse=True)
 def _roots(request: pytest.FixtureRequest) -> None:
-    """Both roots, before the first test: without them every host test fails, with the reason."""
+    """Build both roots before the first test. If that fails, every host test fails with the reason."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         for name in roots.SYSTEMS:

@@ -1,4 +1,4 @@
-"""Boots both hosts with the example's user-data and prints what came of it.
+"""Boots both hosts with the example's user-data and prints the result.
 
 Nothing is asked of the module but its report: units, profile and guests are what systemctl, tuned
 and virsh say. Exit status 1 if a host did not come out right.
@@ -18,7 +18,7 @@ UNITS = ("virt*d.service", "virt*d.socket", "virt*d-ro.socket", "virt*d-admin.so
 
 
 def main() -> int:
-    """Show each host; 1 if one did not come out right."""
+    """Show each host; returns 1 if one is not as it should be."""
     wrong = []
     for name in roots.SYSTEMS:
         try:
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def show(host: Host) -> list[str]:
-    """Print what became of a booted host; returns what is wrong with it."""
+    """Print the state of a booted host; returns what is wrong with it."""
     report = host.report()
     versions = host.sh("systemctl --version | head -n 1; cloud-init --version; virsh --version")
     systemd, cloud_init, libvirt = versions.stdout.split("\n")[:3]

@@ -1,4 +1,4 @@
-"""What a host must look like, asked of systemd, libvirt and tuned themselves, never of our own code."""
+"""Checks how a host must look. They ask systemd, libvirt and tuned, never our own code."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MODE_OF = {"el9": "monolithic", "el10": "modular"}
 OTHER = {"monolithic": "modular", "modular": "monolithic"}
 
 
-#: What a test's section has that says nothing of it: no guest is run, and no KVM is missed.
+#: The defaults of a test's section: no guest is run, and a missing KVM is no warning.
 UNCHECKED = {"check": "sockets", "kvm": "ignore"}
 
 
 def user_data(section: Any, checked: bool = False) -> str:
-    """A cloud-config file. ``checked``: the section as it is, with what it does not name at its default."""
+    """A cloud-config file. ``checked``: leave the section as it is, so that kvmhost's defaults hold."""
     if isinstance(section, dict) and not checked:
         section = {**UNCHECKED, **section}
     return "#cloud-config\n" + json.dumps({"kvmhost": section}) + "\n"
@@ -55,7 +55,7 @@ def all_units(host: Host) -> dict[str, Any]:
 
 
 def belongs(unit: str, mode: str) -> bool:
-    """Whether a unit is of one mode alone."""
+    """Whether a unit belongs to one mode only."""
     if unit.startswith(("virtlogd", "virtlockd")):
         return False
     return unit.startswith("libvirtd") == (mode == "monolithic")
@@ -131,13 +131,13 @@ def report_agrees(host: Host, report: dict[str, Any]) -> None:
     for unit, states in report["units"].items():
         after = states["after"]
         assert after["file_state"] == shown[unit].file_state, unit
-        # A socket-activated daemon comes and goes by itself.
+        # A socket-activated daemon starts and exits by itself.
         if unit.endswith(".socket"):
             assert after["active"] == shown[unit].active, unit
 
 
 def calls_during(host: Host, command: list[str]) -> tuple[int, list[str]]:
-    """Run a command and watch systemd's bus: its exit status and the methods that others called of systemd's."""
+    """Run a command while watching the bus; returns its exit status and the calls to systemd's methods."""
     script = f"""
         stdbuf -oL busctl monitor --json=short org.freedesktop.systemd1 >/tmp/bus 2>/tmp/bus.err & watcher=$!
         until [ -s /tmp/bus ]; do

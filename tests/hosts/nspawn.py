@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# Nothing of this machine's environment reaches a host: pyenv, proxies and pip settings are its own.
+# No variable of this machine's environment reaches a host, such as pyenv's, pip's or a proxy's.
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",

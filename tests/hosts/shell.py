@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "kvmhost.yaml"
 
 
 def main(system: str) -> int:
-    """The shell's exit status; 2 for a system that there is not."""
+    """Run the shell; returns its exit status, 2 for an unknown system."""
     if system not in roots.SYSTEMS:
         print(f"no host {system!r}; there are: {', '.join(roots.SYSTEMS)}", file=sys.stderr)
         return 2

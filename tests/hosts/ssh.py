@@ -1,4 +1,4 @@
-"""A host that ssh and rsync reach, and nothing but it: in a network namespace that has its loopback only."""
+"""A host that ssh and rsync can reach, in a network namespace with nothing but its loopback."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def layer(system: str) -> Path:
 @contextlib.contextmanager
 def network() -> Iterator[Path]:
     """A network namespace with its loopback up: the file that names it. It stays while its hosts reboot."""
-    # cat ends with us, however we end.
+    # cat ends when this process does, in any way.
     script = "ip link set lo up && echo up && exec cat"
     holder = subprocess.Popen(
         ["unshare", "--net", "sh", "-c", script],

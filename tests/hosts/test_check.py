@@ -31,7 +31,7 @@ check.SECONDS, check.SECONDS_TO_CLEAR = float(sys.argv[1]), 10.0
 sys.exit(cli.main(sys.argv[2:]))
 """
 
-#: In QEMU's place. What libvirt asks QEMU before the first guest has no name in it.
+#: Runs in QEMU's place. Before the first guest libvirt calls QEMU without the name of a guest.
 WRAPPER = f"""#!/usr/bin/python3
 import os, re, sys, time
 line = " ".join(sys.argv)
@@ -53,7 +53,7 @@ def qemu(line: str) -> str:
 
 
 QEMU_BACK = f"mv {QEMU}.real {QEMU}"
-#: Filled, so that not a byte more fits.
+#: Fills a file system completely.
 FULL = """
 mount -t tmpfs -o size=64k,mode=0711 none /var/lib/libvirt/images
 dd if=/dev/zero of=/var/lib/libvirt/images/full bs=4k 2>/dev/null || true
@@ -99,7 +99,7 @@ LIES = {
     "QEMU hangs when libvirt asks what it can": Lie(
         qemu("time.sleep(3600)"),
         ["the check's guest kvmhost-check-", f"starting it: not done within {SHORT} s"],
-        # The one that hangs is libvirt's child, and the daemon waits for it.
+        # libvirt's child hangs here, and the daemon waits for it.
         f"systemctl kill --signal=KILL DAEMON.service; {QEMU_BACK}; systemctl reset-failed",
     ),
     "QEMU hangs when it has a guest": Lie(
@@ -175,7 +175,7 @@ def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def set_up(host: Host, section: dict[str, Any] | None = None) -> None:
-    """A host on which everything is applied and nothing is checked yet; its section in /root/section.yaml."""
+    """A host on which the section in /root/section.yaml is applied and not yet checked."""
     host.boot()
     wanted = {"kvm": "ignore", **(section or {})}
     unchecked = {**wanted, "check": "sockets", "kvm": "ignore"}
@@ -185,7 +185,7 @@ def set_up(host: Host, section: dict[str, Any] | None = None) -> None:
 
 
 def traces(host: Host) -> list[str]:
-    """All that a check may have left: processes, files, domains."""
+    """Everything that a check may have left: processes, files, domains."""
     # The brackets keep the shell that runs this from finding itself.
     return host.sh(
         "grep -lE 'guest=kvmhost[-]check-|virt import [c]hild' /proc/[0-9]*/cmdline 2>/dev/null || true;"
@@ -276,7 +276,7 @@ def test_a_stale_key_without_secrets_is_renamed(mode: str) -> None:
         assert host.read(stale) == "the key of another machine"
         host.sh(f"systemd-creds decrypt --name=secrets-encryption-key {new} - >/dev/null")
         host.run(["virsh", "-c", "secret:///system", "secret-list"])
-        # And nothing of it is repeated.
+        # The check is not repeated.
         again = report_of(host.run(["kvmhost", "apply", "--json"]))
         assert again["changed"] == [] and again["check"]["reused"]
 
@@ -313,7 +313,7 @@ class TestItPasses:
             assert "a guest ran by TCG" in log
             nothing_is_left(host)
             expect.mode_is(host, expect.MODE_OF[system])
-            # The second run takes it from the first, the next boot does not.
+            # The second run reuses the check; the first run after a reboot does not.
             again = report_of(host.run(["kvmhost", "apply", "--json"]))
             assert again["check"] == {**check, "reused": True}
             host.reboot()
@@ -333,7 +333,7 @@ class TestItPasses:
             assert report["check"]["accelerator"] == "kvm"
             assert report["warnings"] == []
             nothing_is_left(host)
-            # One that only root may use is none for guests, and the guest is emulated.
+            # If only root may use /dev/kvm, guests can't, and the guest is emulated.
             host.sh("umount /dev/kvm; rm -f /dev/kvm; mknod -m 600 /dev/kvm c 10 232")
             done = run(host, "check", "--json", seconds=30)
             errors = " ".join(report_of(done)["errors"])
@@ -385,7 +385,7 @@ class TestItPasses:
         with Host(system) as host:
             set_up(host, {"libvirt": {"mode": "modular", "drivers": ["qemu"]}})
             warnings = self.check(host, level="guest", accelerator="tcg")["warnings"]
-            # What virt-host-validate finds is the machine's: vhost_net, an IOMMU, secure guests.
+            # virt-host-validate finds what this machine lacks: vhost_net, an IOMMU, secure guests.
             assert [each for each in warnings if not each.startswith("virt-host-validate: ")] == []
             storage = {"libvirt": {"mode": "modular", "drivers": ["storage"]}, "kvm": "ignore"}
             host.write("/root/section.yaml", expect.user_data(storage, checked=True))

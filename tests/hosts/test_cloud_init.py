@@ -1,4 +1,4 @@
-"""At home in cloud-init: its status, its validation, its packages' upgrades, its instances, its reports."""
+"""kvmhost registered with a real cloud-init: status, validation, upgrades, instances, reports."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import expect
 from host import SEED, Host
 
 INVALID = {"libvirt": {"mode": "moduler"}, "timeout": 0}
-#: What docs/cloud-init.md tells a pip user to write, so that dpkg's upgrades register again.
+#: The line from docs/cloud-init.md with which dpkg's upgrades register again, for users of pip.
 DPKG_HOOK = {
     "/etc/dpkg/dpkg.cfg.d/kvmhost": "post-invoke=if command -v kvmhost >/dev/null; then kvmhost register; fi || :\n"
 }
 
 
 def user_data(section: Any, **more: Any) -> str:
-    """Without KVM, as these hosts are, cloud-init would be degraded by a warning."""
+    """These hosts have no KVM: without this setting a warning would make cloud-init's status degraded."""
     if isinstance(section, dict):
         section = {**expect.UNCHECKED, **section}
     return "#cloud-config\n" + json.dumps({"kvmhost": section, **more}) + "\n"
 
 
 def is_done(host: Host) -> None:
-    """cloud-init finds nothing to complain of: not at boot, not when asked."""
+    """cloud-init reports no error and no warning, neither at boot nor when it is asked."""
     done = host.run(["cloud-init", "status", "--long", "--format", "json"], check=False)
     status = json.loads(done.stdout)
     assert (done.returncode, status["status"], status["errors"]) == (0, "done", []), done.stdout
@@ -42,7 +42,7 @@ def is_done(host: Host) -> None:
 
 
 def next_instance(host: Host, name: str, section: Any) -> None:
-    """What the machine is told by the datasource of another instance."""
+    """Give the machine the datasource of another instance."""
     host.write(f"{SEED}/meta-data", f"instance-id: {name}\n")
     host.write(f"{SEED}/user-data", user_data(section))
 
@@ -111,7 +111,7 @@ def test_after_an_upgrade_registration_is_back(system: str, version: str) -> Non
         assert missing.returncode == 1
         assert missing.stdout.startswith("missing: ")
         assert "schema-cloud-config-v1.json: the kvmhost section" in missing.stdout
-        # From now on by dpkg itself.
+        # From now on dpkg registers.
         for path, text in DPKG_HOOK.items():
             host.write(path, text)
         install(host, version)
@@ -129,7 +129,7 @@ def test_after_an_upgrade_registration_is_back(system: str, version: str) -> Non
 
 
 def test_without_the_module_nothing_is_left_of_it(system: str) -> None:
-    """unregister, then the package goes: the next boot knows nothing of either."""
+    """unregister, then remove the package: the next boot has no trace of either."""
     with Host(system, user_data="#cloud-config\n{}\n") as host:
         host.boot()
         host.run(["kvmhost", "unregister"])
@@ -157,14 +157,14 @@ def test_golden_image(system: str) -> None:
         expect.mode_is(host, expect.MODE_OF[system])
         expect.tuned_is(host, "virtual-host")
         is_done(host)
-        # The same instance again: its wishes were met, nothing runs.
+        # The same instance again: the module does not run.
         host.reboot()
         assert not host.exists("/run/kvmhost/report.json")
         expect.mode_is(host, expect.MODE_OF[system])
 
 
 def test_user_data_overrides_vendor_data(system: str) -> None:
-    """As cloud-init merges: key by key, the user's wins, the vendor's other keys stay."""
+    """cloud-init merges key by key: the user's keys win, the vendor's other keys stay."""
     other = expect.OTHER[expect.MODE_OF[system]]
     vendor = {"libvirt": {"mode": "auto", "autostart": False}, "tuned": {"profile": "balanced"}}
     user = {"libvirt": {"mode": other}}
@@ -217,7 +217,7 @@ PREFIX = "modules-final/config-kvmhost"
 
 
 def finished(host: Host) -> dict[str, tuple[str, str]]:
-    """Each step that the collector was told the end of: its result and description."""
+    """The result and description of each step whose end the collector was sent."""
     told = [json.loads(line) for line in host.read("/run/events").splitlines()]
     assert {path for path, _ in told} == {f"/{host.name}"}  # the instance's id
     assert all("\n" not in event["description"] for _, event in told)

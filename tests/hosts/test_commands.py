@@ -23,7 +23,7 @@ def test_status_is_0_only_if_all_holds(system: str) -> None:
         assert (status["changed"], status["errors"]) == ([], [])
         assert status["sockets"][socket] == ""
 
-        # Listening for systemd, but nobody can find it.
+        # systemd calls it listening, but its path is gone.
         host.run(["rm", path])
         done = host.run(["kvmhost", "status", "--json"], check=False)
         status = json.loads(done.stdout)
@@ -65,7 +65,7 @@ def test_a_missing_library_is_one_clear_error_and_the_stage_goes_on(
 
 @pytest.mark.parametrize("system", ["el9", "el10"])
 def test_a_network_whose_subnet_is_taken_is_named(system: str) -> None:
-    """As in an image whose default network was given a subnet where the image was made."""
+    """An image's default network got its subnet on the machine where the image was made."""
     with Host(system) as host:
         host.boot()
         host.write("/root/section.yaml", expect.user_data({}))

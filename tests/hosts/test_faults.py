@@ -121,9 +121,9 @@ FAULTS = {
             "3 s of kvmhost.timeout",
             "journalctl -u hangs.service -b",
         ],
-        # What libvirtd pulls in goes on running.
+        # A unit that libvirtd pulled in goes on running.
         "systemctl start systemd-machined.service",
-        # Nothing to stop: libvirtd sometimes takes 30 s for it.
+        # Without libvirtd running, because it sometimes takes 30 s to stop.
         start="nothing-enabled",
     ),
     "a stop takes longer than the timeout": Fault(
@@ -182,7 +182,7 @@ def test_a_failed_run_leaves_the_host_as_it_was(system: str, name: str) -> None:
     fault = FAULTS[name]
     extra = {"/usr/lib/systemd/system/extra.service": installable("ExecStart=sleep infinity")}
     with Host(system, files={**FILES, **extra}) as host:
-        # The mode to come is the one that is off: every kind of change is under way when the fault strikes.
+        # The run switches modes, so that every kind of change has begun when the fault strikes.
         mode = fault.section.get("libvirt", {}).get("mode") or expect.MODE_OF[system]
         other = "libvirtd-runs" if mode == "modular" else "modular-runs"
         start = test_switching.start_states(mode)[fault.start or other]
@@ -212,7 +212,7 @@ def test_a_failed_run_leaves_the_host_as_it_was(system: str, name: str) -> None:
         assert everything(host) == before, report["errors"]
         assert host.report() == report
 
-        # And the same host without the fault comes out right.
+        # On the same host without the fault, the run succeeds.
         host.sh(fault.mend)
         if fault.mend != ":":
             test_switching.run(host, mode)
@@ -351,7 +351,7 @@ def test_the_bus_dies_in_the_middle(system: str) -> None:
         assert done.returncode == 1, done.stdout
         assert "Traceback" not in done.stderr
         assert host.sh("find /etc/systemd/system -type l -printf '%p %l\\n' | sort").stdout == links
-        # A later run on a bus that works comes out right.
+        # Once the bus works again, a run succeeds.
         host.sh("systemctl start dbus.socket; systemctl restart tuned systemd-logind || true")
         test_switching.run(host, mode)
         expect.mode_is(host, mode)
@@ -407,7 +407,7 @@ def test_two_runs_at_the_same_time_take_turns(system: str) -> None:
         assert [report["result"] for report in reports] == ["ok"] * 3
         assert sorted(bool(report["changed"]) for report in reports) == [False, False, True]
         expect.mode_is(host, expect.MODE_OF[system])
-        # One that finds another at work for longer than its timeout says so.
+        # A run that has to wait longer than its timeout says so.
         host.write("/root/section.yaml", expect.user_data({"timeout": 1}))
         done = host.run(
             ["flock", "/run/kvmhost/lock", "kvmhost", "apply", "/root/section.yaml"], check=False
@@ -430,7 +430,7 @@ sys.exit(1 if report.errors else 0)
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_clock_set_back_in_the_middle_does_not_matter(system: str) -> None:
-    # A container may not set the clock; so the process alone sees it go back, an hour at each look.
+    # A container may not set the clock. So only the process sees it go back, by an hour each time it looks.
     with Host(system, files={"/root/set-back.py": SET_BACK}) as host:
         host.boot()
         host.write("/root/section.yaml", expect.user_data({}))

@@ -25,7 +25,7 @@ def test_an_empty_section_gives_the_releases_mode(system: str) -> None:
         assert report["mode"] == expect.MODE_OF[system]
         assert "CentOS Stream" in report["reason"]
         if system == "el10":
-            # Nothing has woken the daemon: not the run, not its own look at the sockets.
+            # Nothing has woken the daemon, not even the run's look at the sockets.
             assert not expect.active(host, "virtqemud.service")
         expect.mode_is(host, expect.MODE_OF[system])
         expect.tuned_is(host, "virtual-host")
@@ -45,7 +45,7 @@ def test_null_is_all_defaults(system: str) -> None:
 def test_the_chosen_mode_survives_a_reboot_and_the_module_does_not_run_again(system: str) -> None:
     with Host(system, user_data=expect.user_data({})) as host:
         if system == "el9":
-            # EL 9's preset state: the mode that is not wanted is the one that is enabled.
+            # EL 9's presets enable the mode that is not wanted.
             assert (
                 host.chroot(["systemctl", "is-enabled", "virtqemud.service"]).stdout.strip()
                 == "enabled"
@@ -171,7 +171,7 @@ def test_a_second_run_changes_nothing_and_calls_nothing_that_could(system: str) 
             assert host.report()["result"] == "ok"
             assert "ListUnitsByPatterns" in methods  # the watch works
             assert not set(methods).intersection(expect.CHANGING), methods
-        # The watch sees a change where there is one.
+        # Prove that the watch sees changes.
         host.run(["systemctl", "disable", "virtlogd.socket"])
         status, methods = expect.calls_during(host, ["kvmhost", "apply"])
         assert "EnableUnitFiles" in methods

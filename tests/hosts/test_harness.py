@@ -1,4 +1,4 @@
-"""The test hosts themselves: what every other host test takes for granted."""
+"""The test hosts themselves: what every other host test relies on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def traces(name: str) -> list[str]:
 
 
 def monolithic(host: Host) -> None:
-    """Leave libvirtd as the only one that is enabled."""
+    """Enable libvirtd, and no other mode."""
     host.enable_nothing()
     host.chroot(["systemctl", "--quiet", "enable", "libvirtd.service"])
 

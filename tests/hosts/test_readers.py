@@ -1,4 +1,4 @@
-"""plan and status read: they write nothing, and what they can't see they call unknown."""
+"""plan and status write nothing, and say "not known" of what they can't see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: each example's user-data, first-booted. Getting started: its commands, typed on a host."""
+"""Recipes: a first boot with each example. Getting started: its commands, run on a host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from host import Host
 ROOT = Path(__file__).parents[2]
 SERVICE = "[Service]\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 SOCKET = "[Socket]\nListenStream=/run/{}\n[Install]\nWantedBy=sockets.target\n"
-#: What an image has that a recipe asks for, and the stand-ins do not.
+#: What recipes ask for, images have and the stand-ins lack.
 IN_THE_IMAGE = {
     "services.yaml": {
         "/usr/lib/systemd/system/NetworkManager.service": SERVICE,
@@ -81,7 +81,7 @@ def test_every_example_is_one() -> None:
 
 @pytest.mark.parametrize("system", ["el9", "el10"])
 def test_getting_started(system: str) -> None:
-    """Part a, from the file that is written on: all commands, in order, as they stand."""
+    """Part a, from where the file is written: all commands, in order, unchanged."""
     text = (ROOT / "docs/getting-started.md").read_text()
     part = text[text.index("## a. ") : text.index("### What registering means")]
     blocks = re.findall(r"^   ```sh\n(.*?)^   ```", part, re.M | re.S)
@@ -99,7 +99,7 @@ def test_getting_started(system: str) -> None:
 
 @pytest.mark.parametrize("system", ["el9", "el10"])
 def test_registered_by_what_user_data_runs(system: str) -> None:
-    """What README says of bringing the package by user-data: bootcmd comes in time, runcmd doesn't."""
+    """README on user-data that installs the package: bootcmd runs early enough, runcmd does not."""
     for key, found in (("bootcmd", True), ("runcmd", False)):
         text = f"#cloud-config\n{key}: [[kvmhost, register]]\nkvmhost: {{}}\n"
         with Host(system, user_data=text) as host:
@@ -107,7 +107,7 @@ def test_registered_by_what_user_data_runs(system: str) -> None:
             host.boot()
             assert host.exists("/run/kvmhost/report.json") == found
             if not found:
-                # Not run for this instance yet: so the next boot does.
+                # The module has not run for this instance yet, so it runs at the next boot.
                 host.reboot()
                 assert host.report()["result"] == "ok"
             expect.mode_is(host, expect.MODE_OF[system])

@@ -1,4 +1,4 @@
-"""systemd's memory after a run, which mostly does not wait for it: as after any later reload."""
+"""systemd's memory after a run is as after a later reload, although most runs don't wait for one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import expect
 from host import Host
 
 SYSTEMS = ("el9", "el10")
-#: What systemd has in its memory of each unit, and what its targets want.
+#: Prints what systemd's memory has about each unit, and what the targets want.
 SHOW = ("LoadState", "UnitFileState", "ActiveState", "SubState", "WantedBy", "Conflicts")
 
 
 def memory(host: Host) -> dict[str, list[str]]:
-    """Everything that systemd says of libvirt's units and tuned's, and the targets that want them."""
+    """systemd's memory of libvirt's units and tuned's, and of the targets that want them."""
     names = [*expect.all_units(host), "tuned.service", "sockets.target", "multi-user.target"]
     properties = ",".join(["Id", *SHOW, "Wants"])
     shown = host.run(["systemctl", "show", f"--property={properties}", "--", *names]).stdout
@@ -27,7 +27,7 @@ def memory(host: Host) -> dict[str, list[str]]:
 
 
 def on_disk(host: Host) -> dict[str, tuple[str, str]]:
-    """Of each socket and mask: file state and, of sockets, whether it listens."""
+    """The file state of each socket and mask, and whether a socket listens."""
     units = expect.all_units(host)
     return {
         unit: (state.file_state, state.active if unit.endswith(".socket") else "")
@@ -93,14 +93,14 @@ def test_the_reload_that_is_not_waited_for_comes_before_any_other_request() -> N
     with Host("el10") as host:
         host.boot()
         apply(host)
-        # In memory as loaded, whoever asks: an active socket conflicts with it.
+        # It stays loaded in memory, because an active socket conflicts with it.
         answers = host.python(AT_ONCE).stdout.split()
         assert len(answers) == 15
         assert all(answer.endswith("UnitMasked") for answer in answers), answers
 
 
 def test_a_unit_of_others_that_wants_the_other_mode_does_not_bring_it() -> None:
-    """Its start job would, by what systemd remembers: so that run waits for the reload."""
+    """Without a reload its start job would start that mode: so this run waits for the reload."""
     unit = "[Unit]\nWants=libvirtd.service\n[Service]\nExecStart=sleep infinity\n"
     unit += "[Install]\nWantedBy=multi-user.target\n"
     with Host("el10", files={"/etc/systemd/system/compute.service": unit}) as host:
@@ -111,7 +111,7 @@ def test_a_unit_of_others_that_wants_the_other_mode_does_not_bring_it() -> None:
 
 
 def test_reloads_are_counted() -> None:
-    """One for each run that writes, none for one that does not, seen by systemd's own signal."""
+    """Each run that writes reloads once, the others never; counted by systemd's own signal."""
     with Host("el10") as host:
         host.boot()
         host.sh("busctl monitor --json=short org.freedesktop.systemd1 >/tmp/watch 2>&1 & sleep 1")

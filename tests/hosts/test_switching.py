@@ -26,7 +26,7 @@ MASK = {
     "modular": "systemctl mask $(cd /usr/lib/systemd/system; ls virt*d.s* virt*d-*.s* | grep -v virtlo)\n",
     "monolithic": "systemctl mask $(cd /usr/lib/systemd/system; ls libvirtd*.s*)\n",
 }
-#: Only the side doors: links that systemctl itself would not make alone, where Also= is set.
+#: Only the -ro and -admin sockets: systemctl would not make these links alone, because of Also=.
 SIDE_DOORS = """
 cd /etc/systemd/system; mkdir -p sockets.target.wants
 for name in virtqemud virtnetworkd virtproxyd libvirtd; do for kind in ro admin; do
@@ -51,7 +51,7 @@ def start_states(wanted: str) -> dict[str, str]:
 
 
 def shared_daemons(host: Host) -> str:
-    """Which virtlogd and virtlockd run since when: the same text, the same processes and sockets."""
+    """The processes and sockets of virtlogd and virtlockd: if the text is the same, so are they."""
     properties = "Id,MainPID,ActiveEnterTimestampMonotonic,ActiveState"
     units = [
         f"{name}.{kind}" for name in ("virtlogd", "virtlockd") for kind in ("service", "socket")
@@ -111,7 +111,7 @@ def test_a_reload_of_somebody_in_the_middle_leaves_no_socket_behind(system: str)
         host.boot()
         run(host, "modular")
         sockets = " ".join(expect.wanted_sockets("modular"))
-        # As a run that somebody's reload overtakes between its masks and its stop jobs.
+        # A run between whose masks and stop jobs somebody reloads systemd.
         host.sh(f"systemctl mask {sockets} 2>&1; systemctl daemon-reload")
         run(host, "monolithic")
         expect.mode_is(host, "monolithic")
@@ -131,7 +131,7 @@ def test_a_reexecution_in_the_middle_leaves_the_path_that_both_modes_own(
         run(host, other)
         names = "{0}.socket {0}-ro.socket {0}-admin.socket"
         host.sh(
-            # As a run that is overtaken between its masks and its stop jobs.
+            # A run between whose masks and stop jobs systemd re-executes.
             f"systemctl --no-reload unmask {names.format(owner[wanted])} 2>&1;"
             f"systemctl --no-reload enable {names.format(owner[wanted])} 2>&1;"
             f"systemctl --no-reload mask {names.format(owner[other])} 2>&1;"
@@ -204,7 +204,7 @@ def test_a_driver_that_is_installed_later_stays_masked(system: str) -> None:
         assert run(host, "monolithic")["changed"] == []
         run(host, "modular")
         expect.mode_is(host, "modular")
-        # And the masks of what is not there go with the mode.
+        # Masks of units that are not installed are removed with the mode, too.
         run(host, "monolithic")
         host.sh("rm /usr/lib/systemd/system/virtinterfaced*; systemctl daemon-reload")
         run(host, "modular")
@@ -277,7 +277,7 @@ def test_guests_are_sacred_when_their_daemon_is_down(system: str, wanted: str, s
         assert status == 1, refusal
         assert "tiny" in refusal and f"{daemon}.service" in refusal and "--force" in refusal
         assert not set(methods).intersection(expect.CHANGING), methods
-        # The mode that they are of can be repaired; where both are half there, by force.
+        # The guests' own mode can be repaired; if both modes are half set up, with --force.
         section = expect.user_data({"libvirt": {"mode": expect.OTHER[wanted]}})
         host.write("/root/section.yaml", section)
         force = ["--force"] if state.startswith("half") else []

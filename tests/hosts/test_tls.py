@@ -1,4 +1,4 @@
-"""TLS on demand: the right socket per mode, refused without its files; plain TCP never."""
+"""TLS if asked for: the right socket for each mode, refused without its files. Plain TCP never."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_tls_is_offered_when_asked_for(system: str, mode: str) -> None:
 
         host.run(["chmod", "600", KEY])
         host.sh("mv /root/cacert.pem /etc/pki/CA/")
-        # And a certificate that the daemon would not start with.
+        # A certificate with which the daemon would not start is refused, too.
         host.sh(f"cp {KEY} /root/; cp /root/pki/client.key {KEY}")
         status, methods = expect.calls_during(host, ["kvmhost", "apply", "/root/section.yaml"])
         assert status == 1
@@ -66,7 +66,7 @@ def test_tls_is_offered_when_asked_for(system: str, mode: str) -> None:
         host.reboot()
         expect.mode_is(host, mode, tls=True)
 
-        # And no longer, once it isn't asked for.
+        # Once TLS is not asked for, nothing listens.
         test_switching.run(host, mode)
         expect.mode_is(host, mode)
         assert ":16514 " not in host.run(["ss", "-tlnH"]).stdout

@@ -1,4 +1,4 @@
-"""Two of the tmt plans, really run by tmt over ssh, on a host that reboots. That all are valid, lint says."""
+"""tmt runs two of its plans over ssh, on a host that reboots. `make lint` validates all plans."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTS = (".fmf", "plans", "tests/tmt", "images")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What tmt takes to the machine that it tests, without the rest of the checkout."""
+    """Copy what tmt takes to the machine that it tests, without the rest of the checkout."""
     tree = tmp_path_factory.mktemp("tmt")
     for part in PARTS:
         shutil.copytree(project.CHECKOUT / part, tree / part)

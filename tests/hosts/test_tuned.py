@@ -1,4 +1,4 @@
-"""tuned on its way up: it reads its files, tunes, and only then can be asked to switch."""
+"""tuned while it starts: it reads its files, tunes, and only then accepts requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import expect
 from host import Host
 
-#: tuned up to 2.22 looks for profiles in the one, later ones in the other.
+#: Up to 2.22 tuned looks for profiles in the first, later in the second.
 DIRS = ("/etc/tuned/slow", "/etc/tuned/profiles/slow")
 #: A profile that takes three seconds to start.
 PROFILE = "[main]\nsummary=slow\n[slow]\ntype=script\nscript=${i:PROFILE_DIR}/slow.sh\n"

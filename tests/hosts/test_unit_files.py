@@ -1,4 +1,4 @@
-"""What the disk tells of unit files is what systemd tells of them: for every unit file of a host."""
+"""For every unit file of a host, the state that we read from the disk is the one that systemd reports."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cc_kvmhost.systemd.manager import Manager
 from cc_kvmhost.virt import units as libvirt
 with Manager(30) as manager:
     asked = {n: s for n, s in manager.unit_files(["*"]).items() if "@" not in n}
-told, left = unit_files.states(asked)
+known, left = unit_files.states(asked)
 own = [unit for unit in libvirt.UNITS + (tuned.SERVICE,) if unit in asked]
-print(json.dumps({"asked": asked, "told": told, "left": left, "own": own}))
+print(json.dumps({"asked": asked, "known": known, "left": left, "own": own}))
 """
 UNIT = "[Service]\\nExecStart=sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n"
 ODD = f"""
@@ -80,11 +80,13 @@ def test_the_disk_tells_what_systemd_tells(system: str) -> None:
 
 
 def agree(host: Host) -> set[str]:
-    """The states that are told are systemd's; returns the units that are left to systemd."""
+    """Compare the states from the disk with systemd's; returns the units that systemd has to answer for."""
     result = json.loads(host.python(ASK).stdout)
-    asked, told = result["asked"], result["told"]
-    different = {unit: (state, asked[unit]) for unit, state in told.items() if asked[unit] != state}
-    assert not different, "unit: (told, systemd's)"
-    assert set(told) | set(result["left"]) == set(asked)
-    assert len(told) > 150
+    asked, known = result["asked"], result["known"]
+    different = {
+        unit: (state, asked[unit]) for unit, state in known.items() if asked[unit] != state
+    }
+    assert not different, "unit: (the disk's, systemd's)"
+    assert set(known) | set(result["left"]) == set(asked)
+    assert len(known) > 150
     return set(result["left"])

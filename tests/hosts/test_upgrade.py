@@ -1,4 +1,4 @@
-"""libvirt is upgraded under a host that a run has set up: EL 9 went from 9.0 to 11.10, EL 10 from 10.10 to 12."""
+"""libvirt is upgraded on a host that a run has set up. EL 9 went from 9.0 to 11.10, EL 10 from 10.10 to 12."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def unit_files(system: str) -> Path:
 
 @pytest.mark.parametrize(("system", "version"), [("el9", "9.0"), ("el10", "12.1")])
 def test_the_table_of_libvirts_units_is_right(system: str, version: str) -> None:
-    """What the plan is tested against in tests/unit: the unit files themselves say the same."""
+    """The tables that tests/unit uses agree with the real unit files."""
     table = versions.units(version)
     if system == "el10":
         table = versions.as_debian_has_them(table)
@@ -43,7 +43,7 @@ def newer(system: str) -> dict[str, str]:
 
 
 def upgrade(host: Host) -> None:
-    """As libvirt's packages do it: presets for units that are new, a restart of the services that run."""
+    """Do what libvirt's packages do: apply presets to new units, restart the services that run."""
     before = set(host.sh(f"ls {UNIT_FILES}").stdout.split())
     after = newer(host.system)
     for name, text in after.items():
