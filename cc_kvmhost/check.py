@@ -43,7 +43,7 @@ class Check(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What to check. ``mode``: libvirt's. ``kvm``: the guest must use KVM."""
+    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM."""
 
     level: str
     mode: str
@@ -53,7 +53,7 @@ class Order(NamedTuple):
 
 
 def reuse(order: Order) -> Optional[Check]:
-    """The check that passed last, if it proves at least what this order wants."""
+    """The check that passed last, if it proved at least what this order wants."""
     try:
         record = json.loads((files.read(RECORD) or b"null").decode())
         if record:
@@ -112,7 +112,7 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
             for each in failed
         ]
         if failed or outcome.overdue or outcome.problems:
-            # A daemon that was never reached has no guest of ours.
+            # A daemon that was never reached has nothing of ours.
             problems += _clear(qemu if not answers.get(qemu.name, "?") else None, wanted["name"])
     return result["accelerator"], problems
 

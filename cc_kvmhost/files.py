@@ -104,7 +104,7 @@ def _label(descriptor: int, path: str) -> None:
 
 
 def _label_of_policy(path: str) -> bytes:
-    """The policy's label for a new file; empty without SELinux or without python3-libselinux."""
+    """The label of a new file; empty without SELinux, or without python3-libselinux."""
     if not os.path.exists(_SELINUX_ON):
         return b""
     try:

@@ -74,7 +74,7 @@ def wake(
     answered: Callable[[Endpoint, str], None],
     work: Optional[Callable[[Endpoint, Any], None]] = None,
 ) -> None:
-    """Wake all daemons at once, and wait for all, without a limit.
+    """Wake daemons side by side, and wait for all, however long it takes.
 
     :param answered: called with each daemon and what is wrong with it, "" if nothing
     :param work: called with a daemon whose driver has answered, and the connection
@@ -104,7 +104,7 @@ def wake(
 
 
 def _connect(daemon: Endpoint) -> Any:
-    """Connect to a daemon's driver and ask it a question; returns the connection."""
+    """The connection to a daemon's driver, which has answered a question."""
     import libvirt
 
     assert daemon.driver
@@ -117,10 +117,10 @@ def _connect(daemon: Endpoint) -> Any:
 
 
 def ping(path: str, seconds: Optional[float] = None) -> None:
-    """Make a daemon answer a ping of libvirt's keepalive protocol, which needs no binding.
+    """Have a daemon answer without the binding, by what every server of libvirt's understands.
 
-    :param seconds: limit for each step; None: no limit
-    :raises OSError: it does not answer
+    :param seconds: for each call; None: no limit
+    :raises OSError: it does not
     """
     with socket.socket(socket.AF_UNIX) as stream:
         stream.settimeout(seconds)
@@ -134,4 +134,4 @@ def ping(path: str, seconds: Optional[float] = None) -> None:
                 raise ConnectionResetError("it closed the connection without an answer")
             answer += some
     if _KEEPALIVE.unpack(answer)[1:4] != (_PROGRAM, 1, _PONG):
-        raise OSError("its answer is not of libvirt's protocol")
+        raise OSError("it answered something that is not of libvirt's protocol")

@@ -63,7 +63,7 @@ class NetworkState(NamedTuple):
 
 
 def parse(element: Any) -> NetworkState:
-    """The network that a <network> defines."""
+    """What a <network> says."""
     forward, bridge = element.find("forward"), element.find("bridge")
     return NetworkState(
         name=element.findtext("name", ""),
@@ -245,7 +245,7 @@ def _collisions(
 
 
 def _free(routes: Sequence[Route], taken: Sequence[str]) -> str:
-    """The first /24 that overlaps with nothing."""
+    """The first /24 that nothing touches."""
     used = [ipaddress.IPv4Network(network) for network in [*(r.network for r in routes), *taken]]
     for whole, start in _RANGES:
         for subnet in whole.subnets(new_prefix=24):

@@ -82,7 +82,7 @@ def show(host: Host) -> list[str]:
     status = host.cloud_init_status()
     words = status.get("extended_status", status["status"])
     print(f"cloud-init {words}")
-    # Without KVM a warning says so.
+    # Without KVM there is one warning, which says so.
     if words != "done" and not (words == "degraded done" and not report["kvm"]["usable"]):
         problems.append(
             f"cloud-init: {words} {status['errors']} {status.get('recoverable_errors')}"

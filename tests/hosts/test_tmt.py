@@ -25,7 +25,7 @@ PARTS = (".fmf", "plans", "tests/tmt", "images")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy what tmt takes to the machine that it tests, without the rest of the checkout."""
+    """A copy of what tmt takes to the machine that it tests, without the rest of the checkout."""
     tree = tmp_path_factory.mktemp("tmt")
     for part in PARTS:
         shutil.copytree(project.CHECKOUT / part, tree / part)

@@ -1,4 +1,4 @@
-"""Model hosts for tests of the plan: hand-made Host values, and what systemd would make of a plan."""
+"""Model hosts for tests of the plan: hand-made Host values, and their state after a plan."""
 
 from typing import Any, Dict, Iterable, Tuple
 
@@ -36,12 +36,12 @@ PRESET = tuple(
 
 
 def config(**section: Any) -> Config:
-    """A Config from a section, by keys of its top level."""
+    """A Config from the top-level keys of a section."""
     return configuration.parse(section)
 
 
 def installed(*names: str, file_state: str = "disabled", **more: Any) -> Dict[str, Unit]:
-    """Units that have a unit file, as systemd's manager sees them when nothing has loaded them."""
+    """Units that have a unit file and that systemd has not loaded."""
     return {name: Unit(name, file_state, **dict({"installed": True}, **more)) for name in names}
 
 
@@ -69,7 +69,7 @@ def host(units: Dict[str, Unit], **changes: Any) -> Host:
 
 
 def with_units(units: Dict[str, Unit], names: Iterable[str], **changes: Any) -> Dict[str, Unit]:
-    """A copy in which the named units differ, new ones added."""
+    """A copy in which the named units have these changes; missing ones are added."""
     changed = dict(units)
     for name in names:
         before = units.get(name) or Unit(name, "disabled", installed=True, load="loaded")

@@ -1,4 +1,4 @@
-"""Asking a daemon without libvirt's binding. What daemons really answer is shown on hosts."""
+"""Pinging a daemon without libvirt's binding. The tests on hosts ask real daemons."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ PONG = bytes.fromhex(
 
 
 class Server:
-    """Answers one client with these bytes, in two parts, and keeps what it was sent."""
+    """A server that answers one client with these bytes, in two parts, and records what it received."""
 
     def __init__(self, path: Path, answer: bytes) -> None:
         self.received = b""

@@ -1,4 +1,4 @@
-"""Files are replaced whole, whoever writes at the same time and whatever was left."""
+"""Files are replaced whole, even with several writers, and after a killed one."""
 
 import os
 import stat
@@ -36,7 +36,7 @@ class TestReplace:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root may label files")
     def test_a_new_file_gets_the_policys(self, tmp_path: Path) -> None:
-        """No machine of these tests has SELinux: its library is a stand-in."""
+        """A stub replaces SELinux's library, because no machine of these tests has SELinux."""
         path = str(tmp_path / "file")
         library = mock.Mock()
         library.matchpathcon.return_value = [0, "system_u:object_r:tuned_rw_etc_t:s0"]

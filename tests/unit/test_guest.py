@@ -1,4 +1,4 @@
-"""The guest of the check: its program, its domain, its line. That it runs is shown on hosts."""
+"""The guest of the check: its program, its domain, its line. The tests on hosts run it."""
 
 from pathlib import Path
 from xml.etree import ElementTree

@@ -13,8 +13,7 @@ import cc_kvmhost
 HERE = str(Path(cc_kvmhost.__file__).parents[1])
 THIRD_PARTY = ("pystemd", "jsonschema", "distro", "yaml", "cloudinit")
 
-#: Stands in for cloud-init's reporting, which this module gets its events from. What real
-#: cloud-init does with them is for the tests on hosts.
+#: A stub of cloud-init's reporting. The tests on hosts show what real cloud-init does with the events.
 EVENTS = """\
 import contextlib
 @contextlib.contextmanager
@@ -33,7 +32,7 @@ sys.meta_path.insert(0, Blocker())
 
 
 def python(script: str, *options: str, path: str = HERE) -> Any:
-    """Run a script in a Python of its own."""
+    """Run a script in a new Python process."""
     lines = f"import sys; sys.path[:0] = {path!r}.split({os.pathsep!r})\n"
     return subprocess.run(
         [sys.executable, *options, "-c", lines + script],

@@ -1,4 +1,4 @@
-"""What is said about a KVM that can't be used."""
+"""The reasons why KVM can't be used."""
 
 import errno
 import os

@@ -22,7 +22,7 @@ Start = Callable[[Files], States]
 
 
 def fresh(files: Files) -> States:
-    """What systemd says of unit files that nobody has enabled."""
+    """The states that systemd reports of unit files that nobody has enabled."""
     states = {tuned.SERVICE: "disabled"}
     for name, file in files.items():
         states[name] = "disabled" if file.wanted_by else "indirect" if file.also else "static"
@@ -30,7 +30,7 @@ def fresh(files: Files) -> States:
 
 
 def with_also(files: Files, names: Iterable[str]) -> Set[str]:
-    """These units and all that their Also= leads to."""
+    """These units and all units that their Also= names, directly or through others."""
     found: Set[str] = set()
     left = list(names)
     while left:
@@ -42,7 +42,7 @@ def with_also(files: Files, names: Iterable[str]) -> Set[str]:
 
 
 def switch(files: Files, states: States, verb: str, names: Iterable[str]) -> States:
-    """What one call of systemd's makes of the unit files' states. A mask hides the state."""
+    """The states of the unit files after one call to systemd. A mask hides the state below it."""
     changed = dict(states)
     names = list(names)
     if verb in ("enable", "disable"):

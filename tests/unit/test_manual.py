@@ -1,4 +1,4 @@
-"""The man page and the completion: as the parser has it, and usable."""
+"""The man page and the completion agree with the parser, and can be used."""
 
 import importlib.util
 import os

@@ -147,7 +147,7 @@ ID=debian
     "EL without VERSION_ID": 'ID="centos"\nID_LIKE="rhel fedora"\n',
 }
 
-#: What the release alone decides where both modes are installed and neither or both are enabled.
+#: Systems whose release alone decides: both modes are installed, and neither or both are enabled.
 BY_RELEASE = {
     MONOLITHIC: (
         "RHEL 8",
@@ -181,7 +181,7 @@ BY_RELEASE = {
         "Fedora 43",
     ),
 }
-#: Nothing in the release decides: what is installed and enabled does.
+#: Systems whose release does not decide: what is installed and enabled does.
 UNDECIDED = (
     "Amazon Linux 2",
     "a clone that counts its own way and names no platform",

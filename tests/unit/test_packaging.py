@@ -1,4 +1,4 @@
-"""The packages that are made of it: what they carry, and what they ask pip for."""
+"""The wheel and the sdist: what they contain, and what they require."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def run(*command: str, cwd: Any = None, **env: str) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: Any) -> Path:
-    """A copy of what git would check out: building leaves files in its source."""
+    """A copy of what git would check out, because building leaves files in the source."""
     copy = tmp_path_factory.mktemp("source") / "cc_kvmhost"
     copy.mkdir()
     for name in ("setup.py", "MANIFEST.in", "README.md", "LICENSE", "pyproject.toml"):

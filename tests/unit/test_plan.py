@@ -51,19 +51,19 @@ def broken(names: Iterable[str], units: Dict[str, Unit], **changes: Any) -> Host
 
 
 class TestOneUnit:
-    """What becomes of one unit, branch by branch."""
+    """What is done with one unit: a row for each branch."""
 
     @pytest.mark.parametrize(
         "state, wish, verbs",
         [
-            # The other mode's.
+            # A unit of the other mode.
             ("masked", wishes.AWAY, ()),
             ("enabled", wishes.AWAY, ("disable", "mask")),
             ("enabled-runtime", wishes.AWAY, ("disable_runtime", "mask")),
             ("disabled", wishes.AWAY, ("mask",)),
             ("static", wishes.AWAY, ("mask",)),
             ("masked-runtime", wishes.AWAY, ("mask",)),
-            # Behind a mask.
+            # Masked, and must not be.
             ("masked", wishes.LEFT, ("unmask",)),
             ("masked", wishes.ON, ("unmask", "enable")),
             ("masked", wishes.AT_BOOT, ("unmask", "enable")),
@@ -142,7 +142,7 @@ class TestFreshHosts:
         assert of(chosen.changed, "enable") == on - set(hosts.PRESET)
         assert of(chosen.changed, "mask") == set(hosts.EL_MODULAR)
         assert set(chosen.disable) == set(hosts.PRESET) & set(hosts.EL_MODULAR)
-        # Also= of virtqemud.service takes the sockets of virtlogd along.
+        # Disabling virtqemud.service also disables virtlogd.socket, which it names in Also=.
         assert set(chosen.keep_enabled) == {"virtlogd.socket"}
 
     def test_only_what_is_installed(self) -> None:
@@ -158,7 +158,7 @@ class TestFreshHosts:
         assert set(chosen.mask) == set(hosts.MONOLITHIC)
         after = done({}, host(modular))
         assert make({}, after).is_empty
-        # Of the daemons that no KVM host has, only those that are here.
+        # Daemons that KVM hosts usually lack are masked only if they are installed.
         bare = {n: u for n, u in everything().items() if "interface" not in n}
         bare.update(installed("virtxend.socket"))
         masked = set(make(MONOLITHIC, host(bare)).mask)
@@ -323,20 +323,20 @@ class TestAutostart:
         chosen = make(section, before)
         assert set(chosen.disable) == DRIVER_SERVICES
         assert not chosen.stop and not chosen.start
-        # Also= of the services takes their sockets along: enable them again.
+        # Disabling the services also disables their sockets (Also=): enable those again.
         assert DRIVER_SOCKETS <= set(chosen.keep_enabled)
         assert not DRIVER_SERVICES & set(make(section, host(everything())).enable)
 
 
 class TestEnabledAgain:
-    """Also= of a disabled unit takes others along."""
+    """Disabling a unit also disables the units in its Also=."""
 
     def test_libvirts_units_only(self) -> None:
         section = dict(MONOLITHIC, units=list(hosts.EXTRA))
         before = done(dict(MODULAR, units=list(hosts.EXTRA)), host(everything()))
         chosen = make(section, before)
         assert chosen.disable and SHARED <= set(chosen.keep_enabled)
-        # What their Also= names is the administrator's to turn off.
+        # Units that these name in Also= may have been disabled by an administrator.
         assert not {tuned.SERVICE, *hosts.EXTRA} & set(chosen.keep_enabled)
 
 
@@ -349,7 +349,7 @@ class TestTls:
         assert unit in chosen.enable and unit in chosen.start
         back = make(off, done(on, host(everything())))
         assert back.disable == (unit,) and unit in back.stop
-        # A running libvirtd holds the socket that it was given: it goes, and comes back without.
+        # A running libvirtd keeps the socket that systemd gave it: it has to restart without it.
         again = {"libvirtd.service"} if mode == "monolithic" else set()
         assert set(back.stop) == {unit} | again and set(back.start) == again
         fresh = make(off, host(everything())).changed
@@ -415,8 +415,8 @@ class TestServicesInTheWay:
 
 
 class TestStartLimits:
-    """systemd refuses to start what was started too often, by runs that were killed too: each unit
-    that starts, and that systemd has in memory, is reset first."""
+    """systemd refuses to start a unit that was started too often, by killed runs too. So each unit that
+    starts and that systemd has in memory is reset first."""
 
     @pytest.mark.parametrize("section", [MODULAR, MONOLITHIC])
     @pytest.mark.parametrize(
@@ -444,8 +444,8 @@ class TestStartLimits:
 
 
 class TestDeafSockets:
-    """systemd calls them listening, and nobody can reach them: they are started anew, and with them
-    the others of their daemon, which stop when its main one does."""
+    """Sockets that systemd calls listening but that can't be reached are restarted, and so are the other
+    sockets of their daemon, because they stop with its main socket."""
 
     def test_modular(self) -> None:
         before = done(MODULAR, host(everything()))
@@ -523,7 +523,7 @@ class TestGuests:
         (problem,) = problems_of(then, here)
         assert "db" in problem and f"{own} or {other}" in problem and "--force" in problem
         assert make(then, here, force=True).mode == then["libvirt"]["mode"]
-        # The mode that they are of goes on as ever.
+        # A run for the guests' own mode works as usual.
         assert make(first, here).mode == first["libvirt"]["mode"]
 
     @pytest.mark.parametrize("unit", ["virtqemud.service", "virtqemud.socket"])
@@ -689,7 +689,7 @@ class TestMasks:
 
 
 class TestReload:
-    """systemd reads its unit files again at once only where a start job would go wrong without."""
+    """A run waits for a reload only if a start job would go wrong without it."""
 
     def test_nothing_to_write(self) -> None:
         units = dict(done(MODULAR, host(everything())).units)

@@ -1,4 +1,4 @@
-"""Registration, on the real files of each cloud-init, asked back through cloud-init's own code."""
+"""Registration, on the real files of each cloud-init, read back by cloud-init's own code."""
 
 import contextlib
 import json
@@ -81,7 +81,7 @@ def copy(root, to):
 
 
 def merge_other(root):
-    """What another module from outside cloud-init's tree does, registering the same way."""
+    """Do what another module that registers in the same way would do."""
     schema = json.loads(schema_of(root).read_text())
     schema["$defs"]["cc_other"] = {"type": "object", "properties": {"other": {"type": "string"}}}
     schema["$defs"]["all_modules"]["enum"].append("other")
@@ -92,7 +92,7 @@ def merge_other(root):
 
 
 def upgrade(root, version):
-    """What a package manager does to the two files: new ones, renamed into place."""
+    """Do what a package manager does: rename two new files into place."""
     for name in (cloud_init.SCHEMA, "etc/cloud/cloud.cfg"):
         new = root / (name + ".dpkg-new")
         shutil.copy2(str(cloud_init.package(version) / name), str(new))
@@ -370,7 +370,7 @@ class TestModuleList:
 
 
 class TestRefusal:
-    """What isn't recognised is named, and nothing is written."""
+    """Shapes that are not recognised are named, and nothing is written."""
 
     @pytest.mark.parametrize(
         ("name", "text", "said"),
@@ -525,7 +525,7 @@ class TestRoot:
         assert "/etc/cloud: Too many levels of symbolic links" in problem
 
     def test_what_is_written_does_not_name_the_tree(self, newest):
-        """Else the first check on the running image would find it changed."""
+        """Otherwise the first check on the running image would find a change."""
         before = set(everything(newest))
         registration.register(str(newest))
         for name in set(everything(newest)) - before | {cloud_init.SCHEMA}:
@@ -731,7 +731,7 @@ def damaged(draw):
 
 @pytest.mark.once
 class TestSchema:
-    """cloud-init's validation with our section, and ours, say the same."""
+    """cloud-init's validation with our schema merged in agrees with ours."""
 
     def agree(self, section, validators):
         verdicts = {
@@ -777,7 +777,7 @@ class TestSchema:
             assert bool(each.rejects({"unknown_key": 3})) == (version != "22.4")
 
     def test_without_registration_the_key_is_unknown(self):
-        """Why the schema is merged at all: this is what a user sees otherwise."""
+        """What a user sees if the schema is not merged."""
         for version in ("25.1", "26.2"):
             each = cloud_init.CloudInit(cloud_init.package(version))
             assert "Additional properties are not allowed ('kvmhost'" in (

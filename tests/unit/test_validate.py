@@ -1,4 +1,4 @@
-"""What is taken from virt-host-validate's output."""
+"""Parsing the output of virt-host-validate."""
 
 from cc_kvmhost.virt import validate
 
