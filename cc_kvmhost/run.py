@@ -271,8 +271,8 @@ class _Run(NamedTuple):
         return done
 
     def _correct_profile(self, after: Host) -> Host:
-        """Switch the profile again if tuned was starting while its files were written: it may have
-        read the old ones, and it takes a request only once it has started."""
+        """A tuned that was on its way up may have read its files before they were written, and
+        writes them itself. It can be asked to switch only once it is up."""
         name = self.plan.profile
         is_up = after.unit(tuned.SERVICE).active == "active"
         if name is None or not is_up or after.profile == tuned.Profile(name, True):

@@ -247,7 +247,7 @@ def _print_changes(changes: Sequence[str]) -> None:
 
 
 def _rows(units: Iterable[Tuple[str, str]]) -> List[_Row]:
-    """One row for the units of a daemon that share the same words; daemons in the order of the units."""
+    """Units with the same words of one daemon in one row, the daemons in the order of the units."""
     table: Dict[str, Dict[str, List[str]]] = {}
     for unit, words in units:
         found = _UNIT.match(unit)
@@ -273,7 +273,7 @@ def _print_facts(facts: Sequence[Tuple[str, str]]) -> None:
 
 
 def _print_wrapped(start: str, text: str, column: int = 9) -> None:
-    """Print ``start`` and ``text``, wrapped; further lines begin at ``column``."""
+    """``column``: where each further line begins."""
     indent = " " * len(re.sub(r"\033\[[0-9]*m", "", start))
     lines = textwrap.wrap(
         text,

@@ -45,8 +45,8 @@ class Undo:
         )
 
     def note(self, paths: Iterable[str]) -> None:
-        """Remember the links that systemd changed: enabling a unit also enables what it names in
-        Also=, and the plan may not know those."""
+        """Remember the links that systemd changed. Enabling a unit takes along what its Also= names,
+        which the plan need not know."""
         self._noted.update(paths)
 
     def put_back(self, manager: Manager) -> List[str]:
@@ -103,8 +103,7 @@ class Undo:
         return put_links_back(now, self._links, lambda path: self._is_ours(path, now))
 
     def _is_ours(self, path: str, now: Mapping[str, str]) -> bool:
-        """True for a link that the run changed or may have changed: systemd's answer to a call may
-        have been lost."""
+        """A link that the run changed, or could have: an answer of systemd's may have been lost."""
         ends = [path, self._links.get(path, ""), now.get(path, "")]
         return path in self._noted or any(os.path.basename(e) in self._plan.wishes for e in ends)
 

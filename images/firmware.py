@@ -1,4 +1,4 @@
-"""Which firmware a disk boots by: read from its partition table, without starting anything."""
+"""Which firmware a disk boots by, read from its partition table without booting it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MBR_ESP, MBR_GPT = 0xEF, 0xEE
 def firmwares(image: Path) -> list[str]:
     """The kinds of firmware that find a boot loader on this image (qcow2): bios, efi, both or neither.
 
-    :raises subprocess.CalledProcessError: qemu-img can't read it; its words are in stderr.
+    :raises subprocess.CalledProcessError: qemu-img can't read the image; stderr says why.
     """
     with tempfile.NamedTemporaryFile() as head:
         argv = ["qemu-img", "dd", "-f", "qcow2", "-O", "raw", f"bs={SECTOR}", f"count={SECTORS}"]
@@ -35,7 +35,7 @@ def of_table(head: bytes) -> list[str]:
     mbr = [head[446 + 16 * i + 4] for i in range(4)]
     if head[510:512] != b"\x55\xaa":
         return []
-    # BIOS runs the code at the disk's beginning; what is only a table has none.
+    # BIOS runs the code at the beginning of the disk; if there is only a partition table, it has none.
     code = any(head[:440])
     if MBR_GPT in mbr and head[SECTOR : SECTOR + 8] == b"EFI PART":
         entries = head[2 * SECTOR : SECTORS * SECTOR]
