@@ -30,9 +30,9 @@ _CHILD = "cc_kvmhost.virt.probe"
 
 
 class Check(NamedTuple):
-    """A check, as the report shows it. ``accelerator``: kvm or tcg, as the guest saw it; None
-    without a guest. ``error``: "" if it passed. ``reused``: an earlier run since boot made this
-    check, and nothing was changed since."""
+    """A check, as the report shows it. ``accelerator``: the guest's, kvm or tcg; None without a
+    guest. ``error``: "" if it passed. ``reused``: an earlier run since boot made it, and nothing was
+    changed since."""
 
     level: str
     passed: bool
@@ -61,7 +61,7 @@ def reuse(order: Order) -> Optional[Check]:
             same = record["order"][1:] == json.loads(json.dumps(order))[1:]
             if same and level.LEVELS.index(check.level) >= level.LEVELS.index(order.level):
                 return check._replace(reused=True)
-    except (ValueError, TypeError, KeyError):  # another version wrote the record
+    except (ValueError, TypeError, KeyError):  # not of this version's making
         pass
     return None
 
@@ -118,7 +118,7 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
 
 
 def _guest(order: Order, daemon: str) -> Dict[str, Any]:
-    """The order for guest.run(); ``daemon``: the name of the daemon that runs the guest."""
+    """What guest.run() wants; ``daemon``: which one is to run it."""
     nonce = guest.new_nonce()
     more = {"nonce": nonce, "arch": order.arch, "kvm": order.kvm}
     return {"daemon": daemon, "name": guest.PREFIX + nonce[:8], **more}
@@ -142,9 +142,9 @@ def _daemon_problems(manager: Manager, answers: Mapping[str, str]) -> List[str]:
 
 
 def _clear(qemu: Optional[Endpoint], name: str) -> List[str]:
-    """Remove what the guest of a failed or killed child left; returns what could not be removed.
+    """Remove what a guest left whose child failed or was killed; returns what is left all the same.
 
-    :param qemu: the daemon that has the guest; None: it was never reached, so it has none
+    :param qemu: the daemon that has it; None: it was never reached, so it has nothing
     """
     from .virt import child
 

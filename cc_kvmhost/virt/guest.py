@@ -154,10 +154,10 @@ def _place(code: str, line: bytes, line_at: int, size: int) -> bytes:
 
 
 def xml(arch: str, name: str, kvm: bool, path: str) -> str:
-    """The definition of the domain.
+    """The domain.
 
-    :param kvm: use KVM; otherwise TCG
-    :param path: the file with the program
+    :param kvm: with KVM, or by TCG
+    :param path: of the file with its program
     """
     from xml.etree import ElementTree
 
@@ -227,7 +227,7 @@ def run(connection: Any, order: Dict[str, Any], say: Callable[[Any], None]) -> s
 
     :param connection: an open libvirt.virConnect
     :param order: ``name``, ``nonce``, ``arch``, ``kvm``
-    :raises KvmhostError: the guest did not run, or wrote something else
+    :raises KvmhostError: it did not run, or wrote something else
     """
     import libvirt
 
@@ -247,7 +247,7 @@ def run(connection: Any, order: Dict[str, Any], say: Callable[[Any], None]) -> s
         now("starting it")
         domain = connection.createXML(
             xml(arch, name, order["kvm"], path),
-            # AUTODESTROY: libvirt ends the guest when this process ends, in whatever way.
+            # AUTODESTROY: libvirt ends it when this process ends, however that happens.
             libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY,
         )
         try:
@@ -330,7 +330,7 @@ def remove(paths: Iterable[str]) -> None:
 
 
 def files_of(name: str = PREFIX + "*") -> List[str]:
-    """The files of one guest, or of all guests of checks."""
+    """The files of one guest, or of all of ours."""
     patterns = [os.path.join(where, name + ".img") for where in DISK_DIRS]
     patterns.append(os.path.join(LOG_DIR, name + ".log*"))
     return sorted(path for pattern in patterns for path in glob.glob(pattern))

@@ -18,12 +18,12 @@ DONE = "done"
 
 
 def prove(order: Dict[str, Any], say: Say) -> Dict[str, Any]:
-    """Wake all daemons at once, and run the guest on the daemon that has the driver for QEMU.
+    """Wake all daemons side by side, and run the guest on the one that answers for QEMU.
 
-    :param order: ``daemons``: lists of Endpoint's fields; ``guest``: None, or guest.run()'s order and
-        ``daemon``, the name of the daemon that runs the guest
-    :param say: gets each daemon's answer: ``daemon``, and ``problem`` or ""
-    :return: ``accelerator``: the guest's; ``problems``: why it did not run
+    :param order: ``daemons``: lists of Endpoint's fields; ``guest``: what guest.run() wants and
+        ``daemon``, the name of the one that is to run it; or None
+    :return: the guest's ``accelerator``, and ``problems``: why it did not run. The daemons' answers
+        are said: ``daemon``, and its ``problem`` or "".
     """
     daemons = [Endpoint(*fields) for fields in order["daemons"]]
     wanted = order["guest"]
@@ -50,9 +50,9 @@ def prove(order: Dict[str, Any], say: Say) -> Dict[str, Any]:
 def clear(order: Dict[str, Any], _say: Say) -> List[str]:
     """Remove what children of this and of killed runs left.
 
-    :param order: ``daemon``: Endpoint's fields of the daemon that has the driver for QEMU; None if it
-        can't be reached
-    :return: the files that could not be removed
+    :param order: ``daemon``: Endpoint's fields, of the one that has QEMU's driver; None: it can't
+        be reached
+    :return: the files that are left all the same
     """
     guest.remove(guest.files_of())
     if order["daemon"]:
