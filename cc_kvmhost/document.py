@@ -16,8 +16,6 @@ STDIN = "-"
 
 
 class Finding(NamedTuple):
-    """A problem of a file, and its line."""
-
     line: int
     message: str
 
@@ -108,7 +106,6 @@ def read_section(name: str) -> Document:
 
 
 def judge(name: str) -> Verdict:
-    """Check a file for `kvmhost validate`."""
     try:
         document = read(name)
         problems = document.problems()

@@ -62,13 +62,11 @@ class Unit(NamedTuple):
 
     @property
     def is_up(self) -> bool:
-        """Nothing has to start it."""
         return self.active in ("active", "reloading", "refreshing") or self.ran
 
     @property
     def in_memory(self) -> bool:
-        """systemd has read the unit's files. It reads those of every other unit, and of a unit that
-        it did not find, when somebody first asks for it."""
+        """systemd has read its files. Other units' files it reads once somebody asks for the unit."""
         return self.load not in ("", "not-found")
 
     @property

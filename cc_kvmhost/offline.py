@@ -131,7 +131,6 @@ def _is_booted_here() -> bool:
 
 
 def _write_preset(chosen: Plan, root: str) -> Tuple[str, ...]:
-    """Write our preset file; returns the change, for the report."""
     path, content = files.inside(root, PRESET), _preset(chosen.wishes).encode()
     if files.read(path) == content:
         return ()

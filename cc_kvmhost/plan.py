@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, NamedTuple, Opt
 from . import consequences, tuned
 from .config import KEY, Config
 from .errors import KvmhostError
-from .host import Host
+from .host import Host, Unit
 from .virt import secret_key
 from .virt import units as libvirt
 from .virt.level import NotPossible
@@ -223,8 +223,7 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
     for socket in network.sockets:
         wishes[socket] = ON
     if mode == libvirt.MODULAR:
-        # These serve no driver, so nothing has to start them at boot. But a mask has to go: it would
-        # keep their sockets from starting.
+        # No driver's: nothing to bring up at boot, but a mask would keep the socket from starting.
         for other in libvirt.modular_daemons():
             wishes.setdefault(other.service, LEFT)
     wishes[network.tcp] = OFF
@@ -244,9 +243,9 @@ def _possible(host: Host, unit: str, wish: Wish) -> Optional[Wish]:
         # Its package may be installed later, and its presets enable every unit that is not masked.
         if wish.masked:
             return wish if libvirt.is_usual(unit) else None
-        return LEFT if host.unit(unit).file_state == "masked" else None
-    # systemd can't start a socket while its service runs, and this service is never stopped: so its
-    # -ro and -admin sockets wait for the next boot.
+        return LEFT if _is(host.unit(unit), "masked") else None
+    # systemd can't start a socket while its service runs: the -admin socket of a service that is
+    # never stopped waits for the next boot.
     main = unit in [libvirt.Daemon(name).socket for name in libvirt.SHARED]
     return AT_BOOT if wish.active and not main and consequences.is_held(host, unit) else wish
 
@@ -268,7 +267,7 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     keep_enabled = [
         n
         for n, w in wishes.items()
-        if w.enabled is not False and units[n].file_state == "enabled" and n in libvirt.UNITS
+        if w.enabled is not False and _is(units[n], "enabled") and n in libvirt.UNITS
     ]
     if host.running:
         stop += consequences.services_in_the_way(host, wishes, start, stop)
@@ -329,7 +328,7 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
         asked = tuple(f"libvirt's network {each.name} " for each in config.networks)
         warnings += [each for each in host.clashes if not asked or not each.startswith(asked)]
     ppd = host.unit(tuned.PPD)
-    if config.tuned and config.profile is not None and ppd.installed and ppd.file_state != "masked":
+    if config.tuned and config.profile is not None and ppd.installed and not _is(ppd, "masked"):
         warnings.append(
             f"{tuned.PPD} sets a profile of its own each time it starts, in place of"
             f" {config.profile}; run 'systemctl mask --now {tuned.PPD}', or name {config.profile} in"
@@ -360,6 +359,10 @@ def _needs_secret_key(choice: Choice, config: Config) -> bool:
     return choice.mode == libvirt.MONOLITHIC or "secret" in config.drivers
 
 
+def _is(unit: Unit, file_state: str) -> bool:
+    return unit.file_state == file_state
+
+
 def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> List[str]:
     """What is wrong with the units in ``units``."""
     problems = []
@@ -387,7 +390,7 @@ def _unit_problems(config: Config, host: Host, wishes: Mapping[str, Wish]) -> Li
                 f"{where} can't start while {unit.held_by} runs; take it out, or run"
                 f" 'systemctl stop {unit.held_by}'"
             )
-        elif unit.file_state == "masked":
+        elif _is(unit, "masked"):
             problems.append(f"{where} is masked; take it out, or run 'systemctl unmask {name}'")
     return problems
 
@@ -420,7 +423,7 @@ def _tuned_problems(config: Config, host: Host) -> List[str]:
             f"{KEY}.tuned: {tuned.SERVICE} is not installed; install {tuned.PACKAGE}, or set {KEY}.tuned.enabled: false"
         ]
     problems = []
-    if unit.file_state == "masked":
+    if _is(unit, "masked"):
         problems.append(
             f"{KEY}.tuned: {tuned.SERVICE} is masked; run 'systemctl unmask {tuned.SERVICE}', or set {KEY}.tuned.enabled:"
             " false"
@@ -446,7 +449,7 @@ def _mask_problems(host: Host, wishes: Mapping[str, Wish]) -> List[str]:
         f"{name} is masked in /run, which a run does not undo; find what masks it, or run"
         f" 'systemctl unmask --runtime {name}'"
         for name, wish in wishes.items()
-        if wish.enabled and host.unit(name).file_state == "masked-runtime"
+        if wish.enabled and _is(host.unit(name), "masked-runtime")
     ]
     problems += [
         f"{name} must be masked, but /etc/systemd/system/{name} is a unit file of this host's own;"

@@ -197,10 +197,7 @@ def of_failure(problems: Iterable[str], choice: Optional[Choice], steps: Steps) 
 
 
 def _objects(names: Iterable[str], before: Any, after: Any) -> Dict[str, Dict[str, Any]]:
-    """Networks or pools before and after.
-
-    :param before, after: by name; None if there are none
-    """
+    """Networks or pools; ``before`` and ``after``: by name, or None."""
 
     def shown(name: str, states: Any) -> Any:
         return states[name].shown() if states and name in states else None

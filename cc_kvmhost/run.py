@@ -83,16 +83,15 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
 
 
 def _published(report: Report) -> Report:
-    """Write the report file and log the summary."""
     report.write()
     LOG.info("kvmhost: %s", report.summary())
     return report
 
 
 def prove(section: Any, level: Optional[str] = None) -> Report:
-    """Check anew that this host hosts guests. Changes nothing.
+    """Check that this host hosts guests, whatever an earlier check has found. Changes nothing.
 
-    :param level: replaces the section's level
+    :param level: another one than the section's
     :raises KvmhostError: as apply() reports
     """
     steps = Steps()

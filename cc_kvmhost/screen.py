@@ -106,7 +106,6 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
 
 
 def print_verdicts(verdicts: Dict[str, Verdict], as_json: bool) -> None:
-    """Print what `kvmhost validate` found in each file."""
     errors = [problem for verdict in verdicts.values() for problem in verdict.problems]
     if as_json:
         files = {

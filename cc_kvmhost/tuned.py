@@ -28,7 +28,6 @@ class Profile(NamedTuple):
 
 
 def profiles(root: str = "/") -> List[str]:
-    """The names of all profiles, sorted."""
     names = set()
     for directory in _PROFILE_DIRS:
         path = os.path.join(root, directory)

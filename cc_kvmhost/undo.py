@@ -205,5 +205,4 @@ def put_links_back(
 
 
 def problems_of(error: BaseException) -> List[str]:
-    """The problems that an error of a run names, one line each."""
     return list(error.problems) if isinstance(error, KvmhostError) else [str(error)]

@@ -169,7 +169,6 @@ def _module_name(entry: Any) -> Optional[str]:
 
 
 def _list_file(source: str, entries: List[Any]) -> bytes:
-    """The text of our file."""
     import yaml
 
     place = _place(entries)

@@ -30,8 +30,7 @@ def unregister(root: str = "/") -> Tuple[str, ...]:
     if not os.path.isdir(inside(root, CLOUD_DIR)):
         return ()
     with locked(root):
-        # The list first, so that it is undone even if the schema can't be: cloud-init warns at every
-        # boot of a listed module that is gone.
+        # First, even if the schema can't be undone: cloud-init warns of a listed module that is gone.
         changed = make(module_list.without_entry(root)) + make(schema.without_section(root))
         for path in [module_list.own_cfg(root)] + schema.paths(root):
             files.remove(path + schema.ORIGINAL)
@@ -40,10 +39,7 @@ def unregister(root: str = "/") -> Tuple[str, ...]:
 
 
 def _missing(root: str) -> List[Change]:
-    """What register() has to change.
-
-    :raises KvmhostError: names every problem; nothing has been changed
-    """
+    """What register() has to change; all problems are raised before any change is made."""
     # The schema first: if we are killed in between, a known section that does not run does no harm.
     known, listed = collected(
         [partial(schema.with_section, root), partial(module_list.with_entry, root)]

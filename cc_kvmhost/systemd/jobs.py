@@ -73,7 +73,6 @@ class Jobs:
 
     @property
     def units(self) -> Set[str]:
-        """The units that a job was queued for."""
         return set(self._pending.values()).union(self._results)
 
     def queue(self, verb: str, units: Sequence[str]) -> None:

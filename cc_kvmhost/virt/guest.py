@@ -278,10 +278,7 @@ def run(connection: Any, order: Dict[str, Any], say: Callable[[Any], None]) -> s
 
 
 def _compare(line: Optional[Line], order: Dict[str, Any]) -> str:
-    """The accelerator.
-
-    :raises KvmhostError: the line is missing, or it is not the one that was wanted
-    """
+    """The accelerator; raises what is wrong with the line."""
     if line is None:
         raise KvmhostError(["it ended without one"])
     if line.nonce != order["nonce"].upper():

@@ -30,7 +30,6 @@ class System(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name of the system in a reason."""
         name = " ".join(filter(None, (self.id, self.version_id)))
         return self.pretty_name or name or "unknown system"
 

@@ -51,7 +51,6 @@ class NetworkState(NamedTuple):
     xml: str = ""
 
     def shown(self) -> Dict[str, Any]:
-        """For the report."""
         return {
             "mode": self.mode,
             "subnet": ", ".join(self.subnets),

@@ -154,7 +154,6 @@ def carry_out(order: Dict[str, Any], say: Say) -> None:
 
 
 def _find(libvirt: Any, connection: Any, step: Step) -> Any:
-    """The object, or None."""
     look = (
         connection.networkLookupByName
         if step.kind == NETWORK

@@ -9,10 +9,8 @@ from .units import socket_path
 
 
 def refusals(units: Iterable[str]) -> Dict[str, str]:
-    """libvirt socket -> why it can't be reached, "" if it can.
-
-    :param units: those that are no libvirt sockets, or that are hidden(), are left out
-    """
+    """libvirt socket -> why it can't be reached, "" if it can. Other units, and sockets that are
+    hidden(), are left out."""
     return {unit: _refusal(path) for unit, path in _paths(units) if not _is_hidden(path)}
 
 

@@ -125,7 +125,7 @@ LEFT_ALONE = (
 
 
 def is_usual(unit: str) -> bool:
-    """Whether a unit belongs to a daemon that KVM hosts usually have."""
+    """Whether a unit is of a daemon that KVM hosts have."""
     return not unit.startswith(_OTHER_DAEMONS)
 
 

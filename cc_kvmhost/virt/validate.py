@@ -36,7 +36,6 @@ def findings() -> List[str]:
 
 
 def parse(output: str) -> List[str]:
-    """The findings of its output."""
     found = filter(None, map(_FINDING.match, output.splitlines()))
     return [
         f"virt-host-validate: {each.group('what')}: {each.group('why') or 'failed'}"
