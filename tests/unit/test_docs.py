@@ -38,6 +38,14 @@ def examples() -> List[Tuple[str, str]]:
     return found
 
 
+class TestArchitecture:
+    def test_every_module_has_a_room(self) -> None:
+        text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+        rooms = set(re.findall(r"`(\w+)(?:\.py)?`", text))
+        modules = {path.stem for path in (ROOT / "cc_kvmhost").rglob("*.py")}
+        assert {name for name in modules if not name.startswith("__")} <= rooms
+
+
 class TestReference:
     def test_up_to_date(self) -> None:
         made = reference()
