@@ -231,6 +231,16 @@ def rows(state: States, units: list[str]) -> list[Row]:
             enable,
         ),
         Row(
+            "baked image after its boot, all up",
+            "its first run: looks and verifies",
+            "systemctl is-enabled, then start",
+            0.5,
+            None,
+            state.done,
+            apply,
+            start,
+        ),
+        Row(
             "golden image, nothing to write",
             "",
             "systemctl is-enabled, then start",

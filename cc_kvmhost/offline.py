@@ -5,6 +5,7 @@ Programs of the tree are never run: this machine's systemctl changes the tree's 
 
 import contextlib
 import os
+import signal
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from . import config as configuration
@@ -26,6 +27,8 @@ _PRESET_HEAD = """\
 # Written by 'kvmhost apply' for an image's tree: with these rules, presets that are applied later,
 # or at the first boot, lead to the same state.
 """
+#: What ends a change in the middle, unless it is caught. SIGKILL can't be.
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def preview(section: Any, root: str) -> Report:
@@ -36,6 +39,9 @@ def preview(section: Any, root: str) -> Report:
     steps = Steps()
     with steps.step("validate", "check the kvmhost section"):
         config = configuration.parse(section)
+        way_out = _way_out(os.path.abspath(root))
+        if way_out:
+            raise KvmhostError([f"{root}: {way_out}"])
     with steps.step("inspect", "look at the tree"):
         before = host.read_tree(root, config)
     with steps.step("plan", "choose the mode and what to change"):
@@ -78,7 +84,10 @@ def apply(section: Any, root: str, here: bool = False) -> Report:
     except (KvmhostError, OSError) as error:
         if isinstance(error, plan.NoPlan):
             choice = error.choice
-        return of_failure(problems_of(error), choice, steps)
+        problems = problems_of(error)
+        if isinstance(error, OSError):
+            problems = [f"{root}: {problem}" for problem in problems]
+        return of_failure(problems, choice, steps)
     done = of_run(chosen, config, before, after, (), steps)
     return done._replace(changed=done.changed + written)
 
@@ -107,9 +116,9 @@ def _require_image(root: str, here: bool) -> None:
 
 def _way_out(root: str) -> Optional[str]:
     """A link of the tree on which systemctl would leave it, because it follows links between
-    directories as they are on this machine."""
+    directories as they are on this machine: to write elsewhere, or to read others' unit files."""
     inside = os.path.join(os.path.realpath(root), "")
-    for top in (unit_files.ETC, unit_files.RUN):
+    for top in (unit_files.ETC, unit_files.RUN) + unit_files.VENDOR:
         parts = top.split("/")
         paths = [root + "/".join(parts[:end]) for end in range(2, len(parts) + 1)]
         for path in paths + [os.path.join(paths[-1], name) for name in _subdirectories(paths[-1])]:
@@ -159,15 +168,40 @@ def _preset(wishes: Mapping[str, Wish]) -> str:
 def _all_or_nothing(root: str) -> Iterator[None]:
     """Put the tree back as it was if the body fails."""
     before = _Tree(root)
-    try:
-        yield
-    except BaseException as error:
+    with _stopped_by_exception() as reasons:
         try:
-            before.put_back()
-        except OSError as another:
-            problem = f"putting things back: {another}; don't use {root} as an image"
-            raise KvmhostError(problems_of(error) + [problem]) from error
-        raise
+            yield
+        except BaseException as error:
+            reasons.append("not in the middle of the way back")
+            try:
+                before.put_back()
+            except OSError as another:
+                problem = f"putting things back: {another}; don't use {root} as an image"
+                raise KvmhostError(problems_of(error) + [problem]) from error
+            raise
+
+
+@contextlib.contextmanager
+def _stopped_by_exception() -> Iterator[List[str]]:
+    """Signals that would end this process raise a KvmhostError in here, unless there is a reason
+    not to in the list."""
+    reasons: List[str] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        if not reasons:
+            reasons.append("one is enough")
+            raise KvmhostError([f"stopped by {signal.Signals(number).name}"])
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not in the main thread, which alone gets signals
+        for number in _STOPPING:
+            if signal.getsignal(number) != signal.SIG_IGN:  # under nohup
+                before[number] = signal.signal(number, stop)
+    try:
+        yield reasons
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Tree:

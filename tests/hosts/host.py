@@ -49,7 +49,8 @@ class Host:
     installed and registered, or as the distribution made it. ``layers``: directories to lay over the system's root.
     ``network``: a network namespace's file to boot in, rather than in one of its own without anything.
     ``kvm``: with a /dev/kvm that everybody may use, which this machine must have (has_kvm).
-    ``bind``: this machine's device nodes that it gets.
+    ``bind``: this machine's device nodes that it gets. ``image``: a tree to boot instead of the system's root, in
+    image mode: only /etc and /var can be written.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Host:
         network: Path | None = None,
         kvm: bool = False,
         bind: Sequence[str] = (),
+        image: Path | None = None,
     ) -> None:
         self.system = system
         self.name = f"kvmhost-{system}-{secrets.token_hex(3)}"
@@ -75,6 +77,7 @@ class Host:
         self._boots = 0
         self._kvm = kvm
         self._bind = bind
+        self._image = image
         self._files = {
             f"{SEED}/meta-data": f"instance-id: {self.name}\nlocal-hostname: {system}\n",
             f"{SEED}/user-data": user_data if user_data is not None else "#cloud-config\n{}\n",
@@ -90,13 +93,15 @@ class Host:
         nspawn.require_machine()
         remove_leftovers()
         installed = [project.layer(self.system)] if self._install else []
-        layers = [*installed, *self._layers, roots.root(self.system)]
+        layers = [*installed, *self._layers, self._image or roots.root(self.system)]
         self._directory = _hosts() / self.name
         with nspawn.locked(nspawn.cache() / "locks" / "hosts"):
             self._directory.mkdir()
             self._lock = _try_lock(self._directory)
         try:
             nspawn.mount_overlay(layers, self._directory)
+            if self._image:
+                nspawn.mount_again(self._directory)
             for path, text in self._files.items():
                 self.write(path, text)
         except BaseException:
@@ -136,6 +141,9 @@ class Host:
         if self._kvm:
             options.append(f"--bind={self._kvm_node()}:/dev/kvm")
         options += [f"--bind={path}" for path in self._bind]
+        if self._image:
+            tops = (f"--bind={self._directory}/writable/{top}:/{top}" for top in ("etc", "var"))
+            options += ["--read-only", *tops]
         argv = nspawn.command(self.name, self._root, *options)
         if self._boots:
             # btime of /proc/stat moves, as over a machine's reboot: that is how others see that there was one.

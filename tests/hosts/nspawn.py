@@ -153,13 +153,21 @@ def mount_overlay(layers: Sequence[Path], directory: Path) -> Path:
     return directory / "root"
 
 
+def mount_again(directory: Path) -> Path:
+    """A second way to the overlay that ``mount_overlay`` mounted, for where nspawn makes the first read-only."""
+    (directory / "writable").mkdir()
+    subprocess.run(["mount", "--bind", directory / "root", directory / "writable"], check=True)
+    return directory / "writable"
+
+
 def unmount_overlay(directory: Path) -> None:
-    """Undo ``mount_overlay``, finished or not, and delete ``directory`` with everything that was written there."""
-    root = directory / "root"
-    if os.path.ismount(root):
-        umount = subprocess.run(["umount", str(root)], stderr=subprocess.DEVNULL)
-        if umount.returncode:  # a host that starts this very moment has a copy of our mounts
-            subprocess.run(["umount", "--lazy", str(root)], check=True)
+    """Undo ``mount_overlay`` and ``mount_again``, finished or not, and delete ``directory`` with everything that was
+    written there."""
+    for path in (directory / "writable", directory / "root"):
+        if os.path.ismount(path):
+            umount = subprocess.run(["umount", str(path)], stderr=subprocess.DEVNULL)
+            if umount.returncode:  # a host that starts this very moment has a copy of our mounts
+                subprocess.run(["umount", "--lazy", str(path)], check=True)
     if directory.exists():
         shutil.rmtree(directory)
 

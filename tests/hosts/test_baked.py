@@ -8,24 +8,10 @@ from typing import Any
 import pytest
 
 import expect
+import watch
 from host import Host
 
 on_both = pytest.mark.parametrize("system", ("el9", "el10"))
-
-#: Watches systemd's bus from before cloud-init's last stage, in which the module runs, until asked for.
-WATCH = """
-[Unit]
-Wants=dbus.socket
-After=dbus.socket
-Before=cloud-final.service
-[Service]
-StandardOutput=file:/root/bus
-ExecStart=stdbuf -oL busctl monitor --json=short org.freedesktop.systemd1
-ExecStartPost=sh -c 'until [ -s /root/bus ]; do busctl call org.freedesktop.systemd1 / org.freedesktop.DBus.Peer Ping; sleep 0.02; done'
-[Install]
-WantedBy=multi-user.target
-"""
-FILES = {"/etc/systemd/system/watch.service": WATCH}
 
 
 def bake(host: Host, section: Any) -> dict[str, Any]:
@@ -36,62 +22,35 @@ def bake(host: Host, section: Any) -> dict[str, Any]:
     return report
 
 
-def links(host: Host) -> str:
-    """Every link of a unit file, and tuned's choice; the host runs or not."""
-    script = "cd /etc; find systemd/system -type l -printf '%p %l\\n' | sort; cat tuned/active_profile tuned/profile_mode"
-    inside = host.run if host.leader else host.chroot
-    return inside(["sh", "-c", script]).stdout
-
-
-def calls(host: Host) -> list[str]:
-    """The methods of systemd's that were called since the watch began, its own reloads as "Reloading"."""
-    lines = host.read("/root/bus").splitlines()
-    messages = [json.loads(line) for line in lines if line.startswith("{")]
-    members = [m["member"] for m in messages if m["type"] == "method_call"]
-    journal = host.run(["journalctl", "--boot", "--output=cat", "_PID=1"]).stdout
-    return members + [line for line in journal.splitlines() if line.startswith("Reloading")]
-
-
-def ever_started(host: Host, mode: str) -> list[str]:
-    """The units of a mode that were started at any time since boot, by systemd's own log: of a unit that is masked
-    by now it remembers nothing else."""
-    matches = ["_PID=1", "JOB_TYPE=start", "JOB_RESULT=done"]
-    journal = host.run(["journalctl", "--boot", "--output=json", *matches]).stdout
-    started = [json.loads(line)["UNIT"] for line in journal.splitlines()]
-    assert "tuned.service" in started
-    libvirts = [unit for unit in started if unit.startswith(("virt", "libvirtd"))]
-    return [unit for unit in libvirts if expect.belongs(unit, mode)]
-
-
 @on_both
 def test_the_first_boot_changes_no_unit_file_stops_nothing_and_reloads_nothing(system: str) -> None:
     mode = expect.MODE_OF[system]
-    with Host(system, user_data=expect.user_data({}), files=FILES) as host:
+    with Host(system, user_data=expect.user_data({}), files=watch.FILES) as host:
         host.chroot(["systemctl", "enable", "watch.service"])
         baked = bake(host, {})
         assert (baked["result"], baked["mode"]) == ("ok", mode), baked
         assert f"mask {'virtqemud' if system == 'el9' else 'libvirtd'}.service" in baked["changed"]
         assert bake(host, {})["changed"] == []
-        before = links(host)
+        before = watch.links(host)
         host.boot()
         report = host.report()
         assert report["result"] == "ok", report
         assert [change for change in report["changed"] if not change.startswith("start ")] == []
-        assert links(host) == before
-        called = calls(host)
+        assert watch.links(host) == before
+        called = watch.calls(host)
         assert "ListUnitsByPatterns" in called  # the watch saw the run
         assert not set(called) & {*expect.CHANGING, "Reloading."} - {"StartUnit"}, called
-        assert ever_started(host, expect.OTHER[mode]) == []
+        assert watch.ever_started(host, expect.OTHER[mode]) == []
         expect.mode_is(host, mode)
         expect.tuned_is(host, "virtual-host")
 
 
 def test_the_watch_sees_what_a_first_boot_does_without() -> None:
-    with Host("el9", user_data=expect.user_data({}), files=FILES) as host:
+    with Host("el9", user_data=expect.user_data({}), files=watch.FILES) as host:
         host.chroot(["systemctl", "enable", "watch.service"])
         host.boot()
-        assert {"MaskUnitFiles", "StopUnit", "Reload", "Reloading."} <= set(calls(host))
-        assert ever_started(host, "modular")
+        assert {"MaskUnitFiles", "StopUnit", "Reload", "Reloading."} <= set(watch.calls(host))
+        assert watch.ever_started(host, "modular")
 
 
 @on_both
@@ -116,13 +75,13 @@ def test_presets_that_run_later_change_nothing(system: str) -> None:
         strangers = ("systemd-networkd.service", "systemd-networkd-wait-online.service")
         host.chroot(["systemctl", "mask", *strangers, "systemd-firstboot.service"])
         bake(host, {})
-        before = of_libvirt(links(host))
+        before = of_libvirt(watch.links(host))
         assert len(before) > 20
         host.chroot(["systemctl", "preset-all"], check=False)
-        assert of_libvirt(links(host)) == before
+        assert of_libvirt(watch.links(host)) == before
         host.write("/etc/machine-id", "uninitialized\n")
         host.boot()
-        assert of_libvirt(links(host)) == before
+        assert of_libvirt(watch.links(host)) == before
         # No section: the module has not run, and what was baked holds.
         assert not host.exists("/run/kvmhost")
         expect.mode_is(host, expect.MODE_OF[system])
@@ -138,9 +97,9 @@ def of_libvirt(text: str) -> list[str]:
 def test_a_running_host_is_no_image(system: str) -> None:
     with Host(system) as host:
         host.boot()
-        before = links(host)
+        before = watch.links(host)
         for words in (["--here"], ["--root", "/"], ["--root", "/proc/1/root"]):
             done = host.run(["kvmhost", "apply", *words], check=False)
             assert done.returncode == 1
             assert "the system that runs here" in done.stderr
-        assert links(host) == before
+        assert watch.links(host) == before

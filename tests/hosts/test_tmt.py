@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML  # tmt's
 
 import project
 import ssh
@@ -20,6 +21,9 @@ TMT = [sys.executable, "-m", "tmt"]
 APT_FILE = (
     '#!/bin/sh\n[ "$1" != search ] || dpkg-query --search "$3" | cut --delimiter=: --fields=1\n'
 )
+# How often each asks all questions.
+PLANS = {"first-boot": 3, "modes": 3}
+QUESTIONS = len(list((project.CHECKOUT / "tests/tmt/questions").iterdir()))
 PARTS = (".fmf", "plans", "tests/tmt", "images")
 
 
@@ -49,7 +53,15 @@ def test_plans_on_the_stand_in(tree: Path, tmp_path: Path) -> None:
         f"{work.name}/run",
     ]
     argv += ["--all", *connect, "--key", str(private)]
-    argv += ["report", "--how", "display", "-vvv", "plan", "--name", "^/plans/(first-boot|modes)$"]
+    argv += [
+        "report",
+        "--how",
+        "display",
+        "-vvv",
+        "plan",
+        "--name",
+        f"^/plans/({'|'.join(PLANS)})$",
+    ]
     with (
         work,
         ssh.network() as network,
@@ -79,3 +91,17 @@ def test_plans_on_the_stand_in(tree: Path, tmp_path: Path) -> None:
                 time.sleep(0.1)
         said = (tmp_path / "log").read_text()
         assert run.returncode == 0, said
+        for plan, asked in PLANS.items():
+            results = Path(work.name, "run/plans", plan, "execute/results.yaml")
+            found = YAML(typ="safe").load(results)
+            assert {result["result"] for result in found} == {"pass"}
+            answers = [each["result"] for result in found for each in result["subresult"]]
+            assert answers == ["pass"] * asked * QUESTIONS
+            # What docs/testing.md finds them by.
+            lines = [
+                line.split("\t")
+                for file in Path(work.name, "run/plans", plan).rglob("el-results.tsv")
+                for line in file.read_text().splitlines()
+            ]
+            assert [line[-1] for line in lines] == ["holds"] * asked * QUESTIONS
+            assert {line[1] for line in lines} == {"CentOS Stream 10 (Coughlan)"}

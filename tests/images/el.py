@@ -105,10 +105,10 @@ def root(suite: str) -> Path:
 class System:
     """A throwaway root of one release: rpm and dnf run in it, and repositories hold packages for it."""
 
-    def __init__(self, release: Release, directory: Path) -> None:
+    def __init__(self, release: Release, root: Path, name: str) -> None:
         self.release = release
-        self.root = directory / "root"
-        self._name = directory.name
+        self.root = root
+        self._name = name
 
     def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the root; stdout and stderr come together, as a terminal shows them."""
@@ -167,8 +167,8 @@ def system(number: int, suite: str | None = None) -> Iterator[System]:
     """A throwaway root of the release ``number``, by another Debian ``suite`` than the one nearest to it."""
     release = RELEASES[number]
     directory = nspawn.cache() / "rpm-systems" / f"rpm-el{number}-{secrets.token_hex(3)}"
-    with nspawn.overlay([root(suite or release.suite)], directory):
-        yield System(release, directory)
+    with nspawn.overlay([root(suite or release.suite)], directory) as merged:
+        yield System(release, merged, directory.name)
 
 
 def stub(

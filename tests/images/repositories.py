@@ -74,6 +74,15 @@ if [ $1 -eq 1 ] && [ ! -e /etc/libvirt/qemu/networks/default.xml ]; then
     ln -s ../default.xml /etc/libvirt/qemu/networks/autostart/default.xml
 fi
 """
+# The package that stands for all of libvirt's that have something in /var, and its %pre.
+STATE_IN = "libvirt-daemon-driver-qemu"
+USERS = """\
+%pre
+getent group libvirt > /dev/null || groupadd --system libvirt
+getent group libvirt-qemu > /dev/null || groupadd --system libvirt-qemu
+getent passwd libvirt-qemu > /dev/null || useradd --system --no-create-home --home-dir /var/lib/libvirt \\
+    --shell /usr/sbin/nologin --gid libvirt-qemu --groups kvm --comment "qemu user" libvirt-qemu
+"""
 
 
 class Distribution(NamedTuple):
@@ -109,24 +118,18 @@ def os_release(distribution: str, number: int) -> str:
     return text.format(number)
 
 
-def build(output: Path, release: el.Release) -> dict[str, list[Path]]:
-    """Every package that exists in this release, by repository: baseos, appstream, crb, extras-common, epel."""
-    known = oracle.packages(release.number)
-    requires = oracle.relations(release.number, "requires")
-    recommends = oracle.relations(release.number, "recommends")
+def build(output: Path, release: el.Release, stand_in: str = "") -> dict[str, list[Path]]:
+    """Every package that exists in this release, by repository: baseos, appstream, crb, extras-common, epel.
+
+    ``stand_in``: for the root of this host (bare), which is to boot with them: el9 or el10.
+    """
     found: dict[str, list[Stub]] = {
         name: [] for name in ("baseos", "appstream", "crb", "extras-common", "epel")
     }
     release_packages = {each.release_package for each in DISTRIBUTIONS.values()}
-    for package in known.values():
-        if package.name in release_packages:
-            continue
-        stub = content(package.name, release)
-        tags = [*stub.tags]
-        tags += [f"Requires: {name}" for name in requires.get(package.name, [])]
-        tags += [f"Recommends: {name}" for name in recommends.get(package.name, [])]
-        version = package.version if package.version != oracle.UNKNOWN else "0-0"
-        found[place(package)].append(stub._replace(version=version, tags=tags))
+    for package in oracle.packages(release.number).values():
+        if package.name not in release_packages:
+            found[place(package)].append(whole(package, release, stand_in))
     built = {name: stubs.build(output / name, packages) for name, packages in found.items()}
     # One by one: each has the same files, with other content.
     for distribution in DISTRIBUTIONS:
@@ -135,30 +138,46 @@ def build(output: Path, release: el.Release) -> dict[str, list[Path]]:
     return built
 
 
+def whole(package: oracle.Package, release: el.Release, stand_in: str = "") -> Stub:
+    """A package with its version, its requirements and recommendations, and its content."""
+    requires = oracle.relations(release.number, "requires").get(package.name, [])
+    recommends = oracle.relations(release.number, "recommends").get(package.name, [])
+    stub = content(package.name, release, stand_in)
+    tags = [*stub.tags]
+    tags += [f"Requires: {name}" for name in requires]
+    tags += [f"Recommends: {name}" for name in recommends]
+    version = package.version if package.version != oracle.UNKNOWN else "0-0"
+    return stub._replace(version=version, tags=tags)
+
+
 def place(package: oracle.Package) -> str:
     """The repository that a package is in; where that is not known, AppStream stands in."""
     name = package.repository.rstrip("?").lower()
     return {"": "appstream", "extras": "extras-common"}.get(name, name)
 
 
-def content(name: str, release: el.Release) -> Stub:
+def content(name: str, release: el.Release, stand_in: str) -> Stub:
     """A package's files and what its installation does; most have neither."""
     if name in LIBVIRT:
-        units = dict(debian(f"{UNITS}/", LIBVIRT[name]))
+        units = dict(debian(f"{UNITS}/", LIBVIRT[name], stand_in or "el10"))
         if release.number < 10:  # of libvirt 12
             units.pop(f"{UNITS}/virt-secret-init-encryption.service", None)
         names = " ".join(path.rpartition("/")[2] for path in units)
-        return Stub(name, files=units, scripts=PRESET_NEW.format(units=names))
+        stub = Stub(name, files=units, scripts=PRESET_NEW.format(units=names))
+        return with_state(stub, stand_in) if stand_in and name == STATE_IN else stub
     if name == "cloud-init":
+        if stand_in:
+            return cloud_init(stand_in)
         return el.cloud_init(release, "0", *el.real_cloud_init())
     if name == "python3":
         return el.python(release)
     if name == "tuned":
-        files = {**debian(f"{UNITS}/", "tuned"), **debian("/usr/lib/tuned/", "")}
+        source = stand_in or "el10"
+        files = {**debian(f"{UNITS}/", "tuned", source), **debian("/usr/lib/tuned/", "", source)}
         preset = "%post\n[ $1 -gt 1 ] || systemctl --root=/ --quiet preset tuned.service"
         return Stub(name, files=files, scripts=preset)
     if name == "libvirt-daemon-config-network":
-        template = debian("/usr/share/libvirt/networks/", "default.xml")
+        template = debian("/usr/share/libvirt/networks/", "default.xml", stand_in or "el10")
         return Stub(name, files=template, scripts=DEFAULT_NETWORK)
     if name == "qemu-kvm-core":
         return Stub(name, files={"/usr/libexec/qemu-kvm": "#!/bin/sh\n"})
@@ -167,6 +186,39 @@ def content(name: str, release: el.Release) -> Stub:
     if name == "epel-release":
         return Stub(name, files={"/etc/yum.repos.d/epel.repo": el.repo_file("epel")})
     return Stub(name)
+
+
+def with_state(stub: Stub, stand_in: str) -> Stub:
+    """With the users that EL's libvirt makes in %pre, under the names that the stand-in's daemons know, and with
+    the directories in /var that the stand-in has."""
+    root = roots.root(stand_in)
+    directories = {}
+    for place in ("lib", "cache", "log"):
+        for path in [
+            root / "var" / place / "libvirt",
+            *(root / "var" / place).glob("libvirt/**/*/"),
+        ]:
+            state = path.stat()
+            owner = "libvirt-qemu" if state.st_uid else "root"
+            directories[f"/{path.relative_to(root)}"] = (
+                f"{state.st_mode & 0o7777:o},{owner},{owner}"
+            )
+    return stub._replace(
+        directories=directories, scripts=USERS + stub.scripts.replace("%pre\n", "")
+    )
+
+
+def cloud_init(stand_in: str) -> Stub:
+    """What of the stand-in's cloud-init belongs to the system; its Python modules are in the root."""
+    files = dict(debian(f"{UNITS}/", "cloud-", stand_in))
+    services = " ".join(Path(path).name for path in files if path.endswith(".service"))
+    files.update(debian("/usr/bin/", ("cloud-init", "cloud-id"), stand_in))
+    files.update(debian("/etc/cloud/", "", stand_in))
+    config = [path for path in files if path.startswith("/etc/")]
+    scripts = f"%post\n[ $1 -gt 1 ] || systemctl --root=/ --quiet enable {services}"
+    return Stub(
+        "cloud-init", files=files, config=config, tags=["Requires: systemd"], scripts=scripts
+    )
 
 
 def release_package(distribution: str, number: int) -> Stub:
@@ -183,9 +235,11 @@ def release_package(distribution: str, number: int) -> Stub:
     return Stub(name, oracle.packages(number)[name].version, files, tags=tags)
 
 
-def debian(directory: str, beginning: str | tuple[str, ...]) -> Mapping[str, bytes]:
-    """The files below a directory of the EL 10 stand-in's root whose names begin so."""
-    root = roots.root("el10")
+def debian(
+    directory: str, beginning: str | tuple[str, ...], stand_in: str = "el10"
+) -> Mapping[str, bytes]:
+    """The files below a directory of a stand-in's root whose names begin so."""
+    root = roots.root(stand_in)
     return {
         f"/{path.relative_to(root)}": path.read_bytes()
         for path in sorted((root / directory.strip("/")).rglob("*"))

@@ -39,7 +39,10 @@ Stands in for {name}.
 
 
 class Stub(NamedTuple):
-    """A noarch package of ``files`` (path to content; those in ``config`` are rpm's config files)."""
+    """A noarch package of ``files`` (path to content; those in ``config`` are rpm's config files).
+
+    ``directories``: path to what %attr takes: mode, user, group.
+    """
 
     name: str
     version: str = "1-1"  # or EPOCH:VERSION-RELEASE, VERSION alone is release 1
@@ -47,6 +50,7 @@ class Stub(NamedTuple):
     config: Sequence[str] = ()
     tags: Sequence[str] = ()  # "Requires: systemd"
     scripts: str = ""  # a spec file's sections, each beginning with %post or the like
+    directories: Mapping[str, str] = {}
 
 
 def build(output: Path, packages: Sequence[Stub]) -> list[Path]:
@@ -62,6 +66,8 @@ def build(output: Path, packages: Sequence[Stub]) -> list[Path]:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content if isinstance(content, bytes) else content.encode())
             place.chmod(0o755 if "bin/" in path or "libexec/" in path else 0o644)
+        for path in package.directories:
+            (tree / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
         spec += _section(package)
     (output / "stubs.spec").write_text(spec)
     argv = ["rpmbuild", "-bb"]
@@ -99,6 +105,7 @@ def _section(package: Stub) -> str:
     files = [
         f"{'%config(noreplace) ' if path in package.config else ''}{path}" for path in package.files
     ]
+    files += [f"%dir %attr({attr}) {path}" for path, attr in package.directories.items()]
     named = re.sub(
         r"^%(pre|post|preun|postun|posttrans)$",
         rf"%\1 -n {package.name}",

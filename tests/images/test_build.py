@@ -118,6 +118,12 @@ class TestRefused:
         done = build("--base", base, "--package", tmp_path / "none.rpm", "--output", output)
         assert_refused(done, output, "none.rpm: no such file")
 
+    def test_no_section(self, base: Path, package: Path, output: Path) -> None:
+        done = build(
+            "--base", base, "--package", package, "--output", output, "--bake", "absent.yaml"
+        )
+        assert_refused(done, output, "--bake absent.yaml: no such file")
+
     def test_no_directory_for_the_output(self, base: Path, package: Path, tmp_path: Path) -> None:
         done = build(
             "--base", base, "--package", package, "--output", tmp_path / "none/image.qcow2"
@@ -176,6 +182,14 @@ def test_dry_run_prints_every_step_and_does_none(output: Path) -> None:
     ):
         assert word in done.stdout
     assert list(output.parent.iterdir()) == []
+
+
+def test_a_section_to_bake_is_handed_to_provision(output: Path) -> None:
+    words = ("--release", "9", "--dry-run", "--output", output, "--bake", "a section.yaml")
+    done = build(*words)
+    assert done.returncode == 0, done.stderr
+    assert f"'{Path.cwd()}/a section.yaml:/root/kvmhost-image/bake.yaml'" in done.stdout
+    assert "--bake /root/kvmhost-image/bake.yaml" in done.stdout
 
 
 @pytest.fixture
@@ -494,6 +508,8 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     output = tmp_path / "image.qcow2"
     checksum = hashlib.sha256(image.read_bytes()).hexdigest()
     before = image.stat().st_mtime_ns
+    section = tmp_path / "section.yaml"
+    section.write_text("#cloud-config\npassword: secret\nkvmhost: {libvirt: {mode: auto}}\n")
     done = build(
         *(
             "--base",
@@ -505,6 +521,8 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
             "--output",
             output,
             "--no-network",
+            "--bake",
+            section,
         ),
         timeout=1200,
     )
@@ -514,6 +532,7 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
         "image.qcow2",
         "image.qcow2.json",
         "image.qcow2.sha256",
+        "section.yaml",
     ]
     subprocess.run(
         ["sha256sum", "--check", "--quiet", "image.qcow2.sha256"], cwd=tmp_path, check=True
@@ -524,6 +543,7 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     assert any(name.startswith("cloud-init_") for name in manifest["packages"])
 
     assert manifest["system"] == "Debian GNU/Linux 13"
+    assert manifest["baked"] == {"libvirt": {"mode": "auto"}}
     assert (manifest["firmware"], manifest["selinux"]) == (["bios"], "none: no policy is installed")
 
     # bookworm's qemu 7.2 and a 6.12 kernel do not agree on cmpxchg16b.
@@ -533,6 +553,7 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     answers = json.loads(done.stdout)[output.name]
     report = json.loads(answers["report.json"][1])
     assert (report["result"], report["mode"], report["errors"]) == ("ok", "modular", [])
+    assert [each for each in report["changed"] if not each.startswith("start ")] == []
     # Without KVM a warning says so.
     assert re.search("extended_status: (degraded )?done", answers["cloud-init"][1])
     assert "virtual-host" in answers["tuned"][1]

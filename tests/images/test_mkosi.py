@@ -38,6 +38,8 @@ TOOLS = (
     # for labels; the policy, Debian's, stands in for EL's targeted one
     "policycoreutils,selinux-utils,selinux-policy-default"
 )
+# The release whose image has a section baked in.
+BAKED = 9
 # What mkosi installs of itself; userland comes as a skeleton tree, from a real Debian.
 ITS_OWN = ("basesystem", "filesystem")
 
@@ -209,7 +211,13 @@ def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def image(build: Build) -> Path:
-    done = build.run()
+    options = []
+    if build.release.number == BAKED:
+        (build.work / "a section.yaml").write_text(
+            "#cloud-config\nkvmhost: {libvirt: {drivers: [qemu, network]}}\n"
+        )
+        options = ["--build-sources=/stage/a section.yaml:bake.yaml"]
+    done = build.run(*options)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("provision: done") == 2  # in the middle, and of what mkosi made of it
     return build.image
@@ -235,6 +243,22 @@ class TestBuilt:
         """In what comes out: mkosi presets all units after everything else, and EL's last rule disables them."""
         enabled = {path.name for path in image.glob("etc/systemd/system/*.wants/*")}
         assert set(el.CLOUD_INIT_UNITS) <= enabled
+
+    def test_a_section_baked_in(self, build: Build, image: Path) -> None:
+        """In what comes out: mkosi presets all units after it."""
+        links = image / "etc/systemd/system"
+        if build.release.number == BAKED:
+            assert os.readlink(links / "virtqemud.service") == "/dev/null"
+            assert (links / "multi-user.target.wants/libvirtd.service").is_symlink()
+            assert (image / "etc/tuned/active_profile").read_text() == "virtual-host\n"
+            kept = (image / "usr/share/kvmhost-image/baked.yaml").read_text()
+            assert (
+                kept
+                == '#cloud-config\n{"kvmhost": {"libvirt": {"drivers": ["qemu", "network"]}}}\n'
+            )
+        else:
+            assert not (links / "libvirtd.service").is_symlink()
+            assert not (image / "usr/share/kvmhost-image/baked.yaml").exists()
 
     def test_labels(self, build: Build, image: Path) -> None:
         """What provision writes has the label that the policy gives its path, and no relabel is left to the first boot."""

@@ -40,7 +40,8 @@ def payload(root: Path, *packages: Path) -> None:
     place = root / PLACE.lstrip("/")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    shutil.copy(PROVISION, place)
+    for program in (PROVISION, PROVISION.with_name("declare-state")):
+        shutil.copy(program, place)
     shutil.copytree(el.CHECKOUT / "images/packages", place / "packages")
     for package in packages:
         shutil.copy(package, place)

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Dict
@@ -12,6 +14,7 @@ import pytest
 
 from cc_kvmhost import cli, host, offline, tuned
 from cc_kvmhost import config as configuration
+from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.systemd import unit_files
 
 PRESET = "etc/systemd/system-preset/70-kvmhost.preset"
@@ -20,6 +23,69 @@ SOCKET = "[Socket]\nListenStream=/run/x\n[Install]\nWantedBy=sockets.target\n"
 DAEMONS = ("virtqemud", "virtnetworkd", "virtstoraged", "virtnodedevd", "virtsecretd", "virtproxyd")
 #: EL 9's rules: the modular daemons, and nothing else.
 EL9_PRESET = "enable virtqemud.service\nenable virtproxyd.socket\nenable tuned.service\ndisable *\n"
+
+
+#: For processes that import this file.
+ENVIRONMENT = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.abspath(__file__)))
+#: Runs the command with something to happen in the middle, in a process group of its own.
+INTERRUPTED = """
+import os, sys
+from cc_kvmhost import cli, offline, tuned
+from cc_kvmhost.systemd import unit_files
+root, step = sys.argv[1:]
+happen = {happen}
+real = unit_files.change_tree
+def change_tree(root, verb, units):
+    real(root, verb, units)
+    if verb == step:
+        happen()
+unit_files.change_tree = change_tree
+for module, name, at in ((tuned, "write", "profile"), (offline, "_write_preset", "preset")):
+    def replaced(*words, real=getattr(module, name), at=at):
+        found = real(*words)
+        if step == at:
+            happen()
+        return found
+    setattr(module, name, replaced)
+sys.exit(cli.main(["apply", "--root", root]))
+"""
+#: Copies a tree to a file system on which nothing can be written, and applies there.
+FULL = """
+import shutil, subprocess, sys
+from pathlib import Path
+import test_offline
+from cc_kvmhost import offline
+tree, options = Path(sys.argv[1]), sys.argv[2]
+place = tree.with_name("place")
+place.mkdir()
+if options == "bind,ro":
+    subprocess.check_call(["mount", "--bind", str(tree), str(place)])
+    subprocess.check_call(["mount", "-o", "remount,bind,ro", str(place)])
+    root = place
+else:
+    subprocess.check_call(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)])
+    root = place / "root"
+    shutil.copytree(str(tree), str(root), symlinks=True)
+    try:
+        for number in range(1000):
+            (place / str(number)).write_bytes(b"x" * 4096)
+    except OSError:
+        pass
+before = test_offline.content(root)
+report = offline.apply({}, str(root))
+print(*report.errors)
+print(report.result + ",", "as before" if test_offline.content(root) == before else "changed")
+"""
+
+
+def interrupted(tree: Path, step: str, happen: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(happen=happen), str(tree), step],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        start_new_session=True,
+    )
 
 
 def write(path: Path, text: str) -> None:
@@ -144,6 +210,28 @@ class TestPresets:
         systemctl(tree, "preset-all")
         assert offline.preview({}, str(tree)).changed
 
+    @pytest.mark.parametrize("mode", ["monolithic", "modular"])
+    def test_a_newer_libvirt_brings_further_units(self, tree: Path, mode: str) -> None:
+        """Its package presets what was not there before: what is not the mode's own stays away."""
+        section = {"libvirt": {"mode": mode}}
+        apply(tree, section)
+        system = tree / "usr/lib/systemd/system"
+        further = ["virtinterfaced.service", "virtnwfilterd.service", "libvirtd-tcp.socket"]
+        further += [f"virt{name}d.socket" for name in ("interface", "nwfilter")]
+        for name in further:
+            write(system / name, SOCKET if name.endswith("socket") else UNIT)
+        rules = tree / "usr/lib/systemd/system-preset/90-default.preset"
+        rules.write_text("enable virtinterfaced.socket\nenable virtnwfilterd.socket\n" + EL9_PRESET)
+        systemctl(tree, "preset", *further)
+        now = states(tree)
+        if mode == "monolithic":
+            assert {now[name] for name in further if name.startswith("virt")} == {"masked"}
+            assert now["libvirtd-tcp.socket"] == "disabled"
+        else:
+            assert now["virtinterfaced.socket"] == now["virtnwfilterd.socket"] == "enabled"
+            assert now["libvirtd-tcp.socket"] == "masked"
+        assert apply(tree, section).result == "ok"
+
     def test_from_nothing(self, tree: Path) -> None:
         """A first boot that finds /etc without links."""
         apply(tree)
@@ -196,6 +284,43 @@ class TestFailure:
         report = apply(tree, {"tuned": {"profile": "virtual-host"}}, "failed")
         assert report.errors and report.mode == "monolithic"
         assert content(tree) == before
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    @pytest.mark.parametrize("step", ["mask", "profile"])
+    def test_stopped(self, tree: Path, step: str, number: signal.Signals) -> None:
+        """By a signal, in a process of its own; a second one does not stop the way back."""
+        before = content(tree)
+        done = interrupted(tree, step, f"lambda: (os.kill(0, {int(number)}), os.kill(0, 15))")
+        assert done.returncode == 1
+        assert f"stopped by {number.name}" in done.stderr
+        assert content(tree) == before
+
+    @pytest.mark.parametrize("step", ["disable", "mask", "profile", "preset"])
+    def test_killed(self, tree: Path, step: str, tmp_path: Path) -> None:
+        """Nothing can undo that: running it again finishes what was begun."""
+        whole = tmp_path / "whole"
+        shutil.copytree(str(tree), str(whole), symlinks=True)
+        apply(whole)
+        before = content(tree)
+        assert interrupted(tree, step, "lambda: os.kill(os.getpid(), 9)").returncode == -9
+        assert content(tree) != before or step == "disable"
+        apply(tree)
+        assert content(tree) == content(whole)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
+    @pytest.mark.parametrize("options", ["bind,ro", "size=256k", "nr_inodes=160"])
+    def test_nothing_can_be_written(self, tree: Path, options: str) -> None:
+        """A tree that is read-only; a file system that is full, of content or of files."""
+        done = subprocess.run(
+            ["unshare", "--mount", sys.executable, "-c", FULL, str(tree), options],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+        )
+        if "unshare" in done.stdout:
+            pytest.skip(done.stdout)
+        assert done.stdout.splitlines()[-1] == "failed, as before", done.stdout
 
     def test_what_can_not_be_put_back_is_said(
         self, tree: Path, monkeypatch: pytest.MonkeyPatch
@@ -269,6 +394,19 @@ class TestLinks:
         (error,) = apply(tree, None, "failed").errors
         assert f"etc{place} leads out of it" in error
         assert content(outside) == before
+
+    @pytest.mark.parametrize("place", ["usr/lib", "usr/lib/systemd/system"])
+    def test_unit_files_of_elsewhere_are_not_the_images(
+        self, tree: Path, tmp_path: Path, place: str
+    ) -> None:
+        shutil.move(str(tree / place), str(tmp_path / "outside"))
+        (tree / place).symlink_to(str(tmp_path / "outside"))
+        before = content(tree)
+        (error,) = apply(tree, None, "failed").errors
+        assert f"{place} leads out of it" in error
+        assert content(tree) == before
+        with pytest.raises(KvmhostError, match=f"{place} leads out of it"):
+            offline.preview({}, str(tree))
 
     def test_a_relative_link_stays_inside(self, tree: Path) -> None:
         (tree / "etc/systemd").rename(tree / "usr/systemd")
