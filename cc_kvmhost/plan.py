@@ -267,7 +267,7 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     keep_enabled = [
         n
         for n, w in wishes.items()
-        if w.enabled is not False and _is(units[n], "enabled") and n in libvirt.UNITS
+        if w.enabled and _is(units[n], "enabled") and n in libvirt.UNITS
     ]
     if host.running:
         stop += consequences.services_in_the_way(host, wishes, start, stop)

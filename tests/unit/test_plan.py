@@ -339,6 +339,14 @@ class TestEnabledAgain:
         # Units that these name in Also= may have been disabled by an administrator.
         assert not {tuned.SERVICE, *hosts.EXTRA} & set(chosen.keep_enabled)
 
+    def test_not_those_that_are_left_as_they_are(self) -> None:
+        """Enabling them again would enable their sockets, which an administrator may have disabled."""
+        before = done(MODULAR, host(everything()))
+        units = with_units(dict(before.units), ["virtlxcd.service"], file_state="enabled")
+        section = {"libvirt": {"mode": "modular", "autostart": False}}
+        chosen = make(section, before._replace(units=units))
+        assert chosen.disable and "virtlxcd.service" not in chosen.keep_enabled
+
 
 class TestTls:
     @pytest.mark.parametrize("mode, unit", [("modular", "virtproxyd"), ("monolithic", "libvirtd")])
