@@ -223,9 +223,10 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
     for socket in network.sockets:
         wishes[socket] = ON
     if mode == libvirt.MODULAR:
-        # No driver's: nothing to bring up at boot, but a mask would keep the socket from starting.
+        # No driver's: nothing to bring up, but no mask of the other mode's times stays.
         for other in libvirt.modular_daemons():
-            wishes.setdefault(other.service, LEFT)
+            for unit in other.sockets + (other.service,):
+                wishes.setdefault(unit, LEFT)
     wishes[network.tcp] = OFF
     wishes[network.tls] = ON if config.tls else OFF
     for name in libvirt.SHARED:
@@ -242,7 +243,7 @@ def _possible(host: Host, unit: str, wish: Wish) -> Optional[Wish]:
     if not host.unit(unit).installed:
         # Its package may be installed later, and its presets enable every unit that is not masked.
         if wish.masked:
-            return wish if libvirt.is_usual(unit) else None
+            return wish
         return LEFT if _is(host.unit(unit), "masked") else None
     # systemd can't start a socket while its service runs: the -admin socket of a service that is
     # never stopped waits for the next boot.

@@ -140,7 +140,7 @@ class TestFreshHosts:
         on = LIBVIRTD_SOCKETS | SHARED | {"libvirtd.service"}
         assert of(chosen.changed, "start") == on | {tuned.SERVICE}
         assert of(chosen.changed, "enable") == on - set(hosts.PRESET)
-        assert of(chosen.changed, "mask") == set(hosts.EL_MODULAR)
+        assert of(chosen.changed, "mask") == set(libvirt.mode_units(libvirt.MODULAR))
         assert set(chosen.disable) == set(hosts.PRESET) & set(hosts.EL_MODULAR)
         # Disabling virtqemud.service also disables virtlogd.socket, which it names in Also=.
         assert set(chosen.keep_enabled) == {"virtlogd.socket"}
@@ -158,12 +158,13 @@ class TestFreshHosts:
         assert set(chosen.mask) == set(hosts.MONOLITHIC)
         after = done({}, host(modular))
         assert make({}, after).is_empty
-        # Daemons that KVM hosts usually lack are masked only if they are installed.
         bare = {n: u for n, u in everything().items() if "interface" not in n}
-        bare.update(installed("virtxend.socket"))
-        masked = set(make(MONOLITHIC, host(bare)).mask)
-        assert "virtinterfaced.socket" in masked and "virtxend.socket" in masked
-        assert "virtxend.service" not in masked and "virtlxcd.socket" not in masked
+        after = done(MONOLITHIC, host(bare))
+        # Of hypervisors that EL does not ship, too: other distributions have packages of them.
+        away = libvirt.mode_units(libvirt.MODULAR)
+        assert {"virtinterfaced.socket", "virtlxcd.socket"} < set(away)
+        assert {after.units[name].file_state for name in away} == {"masked"}
+        assert make(MONOLITHIC, after).is_empty
 
     def test_their_masks_go_with_the_mode(self) -> None:
         bare = {n: u for n, u in everything().items() if "interface" not in n}
@@ -174,6 +175,18 @@ class TestFreshHosts:
         later = installed(*libvirt.daemon("interface").sockets, file_state="masked", load="masked")
         chosen = make(MODULAR, before._replace(units=dict(before.units, **later)))
         assert "virtinterfaced.socket" in set(chosen.unmask) & set(chosen.start)
+
+    @pytest.mark.parametrize("installed_by_now", [True, False])
+    def test_no_mask_of_the_other_modes_times_stays(self, installed_by_now: bool) -> None:
+        others = [*libvirt.Daemon("virtlxcd").sockets, "virtlxcd.service"]
+        before = done(MONOLITHIC, host(everything()))
+        units = with_units(dict(before.units), others, installed=installed_by_now)
+        after = done(MODULAR, before._replace(units=units))
+        assert not {
+            n for n in libvirt.mode_units("modular") if after.unit(n).file_state == "masked"
+        }
+        # Nobody asked for them to be enabled.
+        assert not {n for n in others if after.unit(n).file_state == "enabled"}
 
     def test_in_a_tree_nothing_is_started(self) -> None:
         here = hosts.fresh_el9()._replace(running=False)
@@ -195,7 +208,7 @@ class TestSwitch:
         running = {n for n, u in before.units.items() if u.active == "active"}
         chosen = make(then, before)
         leaving = set(libvirt.mode_units(first["libvirt"]["mode"])) & set(before.units)
-        assert set(chosen.mask) == leaving
+        assert set(chosen.mask) == set(libvirt.mode_units(first["libvirt"]["mode"]))
         assert set(chosen.stop) == leaving & running
         coming = set(libvirt.mode_units(then["libvirt"]["mode"])) & set(before.units)
         assert set(chosen.unmask) == coming
