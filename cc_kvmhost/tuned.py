@@ -55,7 +55,7 @@ def ask(manager: Manager) -> Profile:
 def write(name: str, root: str = "/") -> None:
     """Set the profile while tuned does not run: tuned reads these files when it starts."""
     for path, text in zip(FILES, (name, "manual")):
-        files.replace(files.inside(root, path), text.encode() + b"\n")
+        files.replace(files.inside(root, path), text.encode() + b"\n", root)
 
 
 def switch(manager: Manager, profile: Profile) -> str:

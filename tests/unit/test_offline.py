@@ -7,10 +7,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, Dict
+from unittest import mock
 
 import pytest
 
-from cc_kvmhost import cli, host, offline, tuned
+from cc_kvmhost import cli, files, host, offline, tuned
 from cc_kvmhost import config as configuration
 from cc_kvmhost.systemd import unit_files
 
@@ -101,6 +102,12 @@ class TestApply:
         assert now["libvirtd.service"] == now["virtlogd.socket"] == "enabled"
         assert now["virtqemud.service"] == now["virtproxyd.socket"] == "masked"
         assert tuned.read(str(tree)) == tuned.Profile("virtual-host", True)
+
+    def test_labels_are_those_of_the_paths_that_the_image_has(self, tree: Path) -> None:
+        with mock.patch.object(files, "_label_of_policy", return_value=b"") as label:
+            apply(tree)
+        asked = {call[0][0] for call in label.call_args_list}
+        assert asked == {"/" + PRESET, *tuned.FILES}
 
     def test_a_second_time_changes_nothing(self, tree: Path) -> None:
         apply(tree)
