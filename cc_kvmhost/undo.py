@@ -148,6 +148,9 @@ class Undo:
             for name in names
             if is_due(_is_up(self._before.unit(name).active), now[name].active)
         ]
+        if verb == "start":  # each run that failed before this one has started them, too
+            for name in units:
+                manager.reset_failed(name)
         done = jobs.run(manager, verb, units, _SECONDS)
         return [f"{verb} {unit}: {result}" for unit, result in done.failures.items()]
 
