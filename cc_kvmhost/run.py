@@ -211,8 +211,9 @@ class _Run(NamedTuple):
     def _change_unit_files(self) -> None:
         if self.plan.unit_file_changes:
             with self.steps.step("unit-files", "enable, disable and mask units"):
-                for verb, units in self.plan.unit_file_changes:
-                    self.undo.note(self.manager.change_unit_files(verb, units))
+                with self.undo.watching_links():
+                    for verb, units in self.plan.unit_file_changes:
+                        self.manager.change_unit_files(verb, units)
 
     def _stop(self) -> None:
         # Stop before the reload, because systemd forgets how to stop a unit once it is masked.
