@@ -271,9 +271,10 @@ class _Run(NamedTuple):
         return done
 
     def _correct_profile(self, after: Host) -> Host:
-        """A tuned that was on its way up may have read its files before they were written, and
-        writes them itself. It can be asked to switch only once it is up."""
-        name = self.plan.profile
+        """A tuned that was on its way up may have read its files before they were written, by this
+        run or by one that was killed, and writes them itself. It can be asked to switch only once it
+        is up."""
+        name = self.config.profile if self.config.tuned else None
         is_up = after.unit(tuned.SERVICE).active == "active"
         if name is None or not is_up or after.profile == tuned.Profile(name, True):
             return after

@@ -178,6 +178,14 @@ FAULTS = {
         f" >{DIR}/tuned.service.d/bad.conf; systemctl daemon-reload",
         f"rm -r {DIR}/tuned.service.d; systemctl daemon-reload",
     ),
+    "tuned takes longer than the timeout": Fault(
+        {"timeout": 3},
+        ["start tuned.service: job result timeout", "3 s of kvmhost.timeout"],
+        f"systemctl stop tuned; mkdir -p {DIR}/tuned.service.d; printf '[Service]\\nExecStartPre=sleep 20\\n'"
+        f" >{DIR}/tuned.service.d/slow.conf; systemctl daemon-reload; systemctl start systemd-machined",
+        f"rm -r {DIR}/tuned.service.d; systemctl daemon-reload",
+        start="nothing-enabled",
+    ),
     "tuned's profile is broken": Fault(
         {"tuned": {"profile": "broken"}},
         ["kvmhost.tuned.profile", "broken"],

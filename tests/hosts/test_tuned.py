@@ -9,9 +9,13 @@ from host import Host
 
 #: Up to 2.22 tuned looks for profiles in the first, later in the second.
 DIRS = ("/etc/tuned/slow", "/etc/tuned/profiles/slow")
-#: A profile that takes three seconds to start.
+#: A profile that takes five seconds to start.
 PROFILE = "[main]\nsummary=slow\n[slow]\ntype=script\nscript=${i:PROFILE_DIR}/slow.sh\n"
-SCRIPT = "#!/bin/sh\n[ $1 != start ] || { touch /run/slow; sleep 3; }\n"
+SCRIPT = "#!/bin/sh\n[ $1 != start ] || { touch /run/slow; sleep 5; }\n"
+FAILS = {
+    "/etc/systemd/system/fails.service": "[Service]\nType=oneshot\nExecStart=false\n"
+    "[Install]\nWantedBy=multi-user.target\n",
+}
 SLOW = {
     **{f"{directory}/tuned.conf": PROFILE for directory in DIRS},
     **{f"{directory}/slow.sh": SCRIPT for directory in DIRS},
@@ -33,11 +37,14 @@ def bring_up(host: Host) -> None:
 
 
 @pytest.mark.parametrize("system", ["el9", "el10"])
-def test_the_profile_is_set_while_tuned_starts(system: str) -> None:
+@pytest.mark.parametrize("written", [False, True], ids=["fresh", "written-by-a-killed-run"])
+def test_the_profile_is_set_while_tuned_starts(system: str, written: bool) -> None:
     with Host(system, files=SLOW) as host:
         host.boot()
         host.write("/root/section.yaml", expect.user_data({}))
         bring_up(host)
+        if written:
+            host.sh("echo virtual-host >/etc/tuned/active_profile")
         host.run(["kvmhost", "apply", "/root/section.yaml"])
         expect.tuned_is(host, "virtual-host")
         host.reboot()
