@@ -258,8 +258,11 @@ def _holder(manager: Manager, loaded: UnitState) -> str:
     if not loaded.path:
         return ""
     services = [name.decode() for name in manager.property(loaded.path, "Unit", "Triggers", "as")]
-    held = [name for name, unit in manager.units(services).items() if unit.active in _ACTIVE]
-    return held[0] if held else ""
+    for name, unit in manager.units(services).items():
+        # A service that waits for its next start (Restart=) holds nothing.
+        if unit.active in _ACTIVE and not unit.sub.startswith("auto-restart"):
+            return name
+    return ""
 
 
 def _ran(manager: Manager, loaded: UnitState) -> bool:

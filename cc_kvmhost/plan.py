@@ -273,8 +273,9 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     if host.running:
         stop += consequences.services_in_the_way(host, wishes, start, stop)
         start += consequences.services_to_start(choice.mode, host, wishes, start, stop)
-        # tuned takes longest to start, so its job is queued first.
-        start.sort(key=lambda n: n != tuned.SERVICE)
+        # tuned takes longest to start, so its job is queued first. Sockets come before services,
+        # because systemd starts no socket whose service is starting.
+        start.sort(key=lambda n: (n != tuned.SERVICE, not n.endswith(".socket")))
         reset += consequences.units_to_reset(host, start, stop)
     key_aside = None
     if _needs_secret_key(choice, config) and host.secret_key.fault:

@@ -354,9 +354,8 @@ def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: i
     if result == "timeout":
         details.append(f"not done within the {timeout} s of kvmhost.timeout")
     details += failure.details(manager, manager.units([unit])[unit])
-    return (
-        f"{verb} {unit}: job result {result} ({', '.join(details)}); see 'journalctl -u {unit} -b'"
-    )
+    known = f" ({', '.join(details)})" if details else ""
+    return f"{verb} {unit}: job result {result}{known}; see 'journalctl -u {unit} -b'"
 
 
 @contextlib.contextmanager

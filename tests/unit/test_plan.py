@@ -633,6 +633,12 @@ class TestUnits:
         chosen = make({"units": list(hosts.EXTRA)}, host(everything()))
         assert set(hosts.EXTRA) <= set(chosen.enable) and set(hosts.EXTRA) <= set(chosen.start)
 
+    def test_sockets_start_before_services(self) -> None:
+        units = dict(everything(), **installed("x.service", "x.socket"))
+        start = make({"units": ["x.service", "x.socket"]}, host(units)).start
+        assert start[0] == tuned.SERVICE
+        assert start.index("x.socket") < start.index("x.service")
+
     @pytest.mark.parametrize(
         "unit, words",
         [
