@@ -1,7 +1,7 @@
 """What is here: release, units, guests, tuned, certificates, networks and pools. Reads only."""
 
 import os
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from . import kvm, tuned
 from .config import Config
@@ -19,6 +19,8 @@ from .virt.tls import Findings
 
 if TYPE_CHECKING:
     from .virt.objects import Objects
+
+T = TypeVar("T")
 
 _MASKED = ("masked", "masked-runtime")
 #: A unit that is stopping counts as active: only a stop job waits until it has stopped.
@@ -81,10 +83,10 @@ class Host(NamedTuple):
     ``running``: systemd runs here; False for an image's tree. ``units``: libvirt's units, tuned's and
     those from ``units``, as far as they have a unit file. ``guests``: those that run. ``profiles``:
     tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong with the files of
-    its TLS socket. ``hidden``: listening sockets that this user may not look at. ``clashes``: a
-    sentence for each libvirt network that can't start. ``kvm``, ``means``, ``secret_key``: see their
-    classes; empty for an image's tree. ``objects``: networks and pools; None if the section has none,
-    or for an image's tree.
+    its TLS socket. ``unseen``: in words, what this user may not look at. ``clashes``: a sentence for
+    each libvirt network that can't start. ``kvm``, ``means``, ``secret_key``: see their classes; empty
+    for an image's tree. ``objects``: networks and pools; None if the section has none, or for an
+    image's tree.
     """
 
     system: System
@@ -94,7 +96,7 @@ class Host(NamedTuple):
     profiles: Tuple[str, ...]
     profile: tuned.Profile
     tls: Mapping[str, Findings]
-    hidden: Tuple[str, ...] = ()
+    unseen: Tuple[str, ...] = ()
     clashes: Tuple[str, ...] = ()
     kvm: Kvm = Kvm(False)
     means: Means = Means()
@@ -150,6 +152,21 @@ def read(
             fresh=name in fresh,
             held_by=_holder(manager, here) if name in asked else "",
         )
+    hidden = sockets.hidden(active)
+    unseen = [f"whether {', '.join(hidden)} can be reached"] if hidden else []
+
+    def seen(what: str, ask: Callable[[], T], otherwise: T) -> T:
+        try:
+            return ask()
+        except PermissionError:
+            unseen.append(what)
+            return otherwise
+
+    running_guests: Tuple[Guest, ...] = seen("which guests run", guests.running, ())
+    clashes: Tuple[str, ...] = seen("whether libvirt's networks can start", subnets.clashes, ())
+    key = SecretKey()
+    if not before:
+        key = seen("whether this machine can decrypt libvirt's key", secret_key.read, key)
     daemon = units.get(tuned.SERVICE)
     asks = config.tuned and config.profile is not None
     running = asks and daemon is not None and daemon.active == "active"
@@ -157,16 +174,16 @@ def read(
         system=read_system("/"),
         running=True,
         units=units,
-        guests=guests.running(),
+        guests=running_guests,
         profiles=tuple(tuned.profiles()) if asks else (),
         profile=profile or (tuned.ask(manager) if running else tuned.read()),
         tls=tls.look("/") if config.tls else {},
-        hidden=sockets.hidden(active),
-        clashes=subnets.clashes(),
+        clashes=clashes,
         kvm=before.kvm if before else kvm.read(),
         means=before.means if before else level.means(),
-        secret_key=SecretKey() if before else secret_key.read(),
+        secret_key=key,
         objects=read_objects(config),
+        unseen=tuple(unseen),
     )
 
 

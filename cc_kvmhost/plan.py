@@ -320,11 +320,7 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
     warnings: List[str] = []
     if config.tls:
         warnings += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode].warnings]
-    if host.hidden:
-        warnings.append(
-            f"not known, because only root may look at it: whether {', '.join(host.hidden)} can be"
-            " reached"
-        )
+    warnings += [f"not known, because only root may look at it: {each}" for each in host.unseen]
     if choice.mode == libvirt.MONOLITHIC or "network" in config.drivers:
         # A network from the section is no warning: it gets another subnet, or is an error.
         asked = tuple(f"libvirt's network {each.name} " for each in config.networks)
@@ -348,7 +344,10 @@ def _with_check(plan: Plan, config: Config, host: Host) -> Plan:
     level = choose_level(config.check, drivers, host.means)
     warnings = plan.warnings + ((level.warning,) if level.warning else ())
     fault = ""
-    if not host.kvm.usable:
+    if host.kvm.usable is None:
+        if config.kvm != "ignore":
+            warnings += (f"not known: whether KVM can be used: {host.kvm.reason}",)
+    elif not host.kvm.usable:
         text = f"KVM can't be used, so guests are emulated: {host.kvm.reason}"
         if config.kvm == "warn":
             warnings += (f"{text}; {KEY}.kvm: ignore accepts it",)

@@ -128,7 +128,9 @@ def _order(chosen: Plan, here: Host) -> check.Order:
     """What the check of a plan has to check."""
     listening = [unit for unit, wish in chosen.wishes.items() if wish.active]
     daemons = endpoints(chosen.mode, listening, here.means.binding)
-    return check.Order(str(chosen.level), chosen.mode, daemons, here.means.arch, here.kvm.usable)
+    return check.Order(
+        str(chosen.level), chosen.mode, daemons, here.means.arch, bool(here.kvm.usable)
+    )
 
 
 class _Run(NamedTuple):

@@ -9,6 +9,7 @@ from model_hosts import config, everything, host, installed, with_units
 from cc_kvmhost import plan, tuned, wishes
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
+from cc_kvmhost.kvm import Kvm
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
 from cc_kvmhost.virt import units as libvirt
 from cc_kvmhost.virt.guests import Guest
@@ -322,6 +323,21 @@ class TestNetworks:
     def test_one_that_cant_start_is_a_warning(self, section: Dict[str, Any], warned: bool) -> None:
         chosen = make(section, host(everything(), clashes=("default can't start",)))
         assert ("default can't start" in chosen.warnings) == warned
+
+
+class TestWhatThisUserMayNotSee:
+    def test_is_a_warning(self) -> None:
+        chosen = make(MODULAR, host(everything(), unseen=("which guests run",)))
+        said = "not known, because only root may look at it: which guests run"
+        assert chosen.warnings == (said,)
+
+    @pytest.mark.parametrize("kvm, warned", [("warn", True), ("ignore", False), ("require", True)])
+    def test_what_kvm_can_do(self, kvm: str, warned: bool) -> None:
+        unknown = Kvm(None, "only root may look at /dev/kvm")
+        chosen = make(dict(MODULAR, kvm=kvm), host(everything(), kvm=unknown))
+        assert chosen.fault == ""
+        said = "not known: whether KVM can be used: only root may look at /dev/kvm"
+        assert chosen.warnings == ((said,) if warned else ())
 
 
 class TestAutostart:
