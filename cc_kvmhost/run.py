@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import time
-from typing import Any, Iterator, List, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import check, files, host, plan, tuned
 from . import config as configuration
@@ -62,6 +62,7 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
     """
     steps = Steps(event)
     choice: Optional[Choice] = None
+    warnings: Tuple[str, ...] = ()
     try:
         with steps.step("validate", "check the kvmhost section"):
             config = configuration.parse(section)
@@ -73,12 +74,12 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
                 here = host.read(manager, config)
             with steps.step("plan", "choose the mode and what to change"):
                 chosen = plan.make(config, here, force)
-            choice = Choice(chosen.mode, chosen.reason)
+            choice, warnings = Choice(chosen.mode, chosen.reason), chosen.warnings
             starts, undo = Jobs(manager), Undo(here, chosen)
             report = _Run(manager, config, here, chosen, steps, deadline, starts, undo).carry_out()
     except KvmhostError as error:
         choice = error.choice if isinstance(error, plan.NoPlan) else choice
-        report = of_failure(error.problems, choice, steps)
+        report = of_failure(error.problems, choice, steps)._replace(warnings=warnings)
     return _published(report)
 
 

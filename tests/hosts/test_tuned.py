@@ -54,12 +54,17 @@ def test_the_profile_is_set_while_tuned_starts(system: str, written: bool) -> No
 @pytest.mark.parametrize("system", ["el9", "el10"])
 def test_who_else_sets_profiles_is_named(system: str) -> None:
     ppd = {"/usr/lib/systemd/system/tuned-ppd.service": "[Service]\nExecStart=sleep infinity\n"}
-    with Host(system, user_data=expect.user_data({}), files=ppd) as host:
+    with Host(system, user_data=expect.user_data({}), files={**ppd, **FAILS}) as host:
         host.boot()
         assert "tuned-ppd.service" in host.report()["warnings"][0]
         for command in ("plan", "status"):
             done = host.run(["kvmhost", command])
             assert "warning: tuned-ppd.service sets a profile of its own" in done.stderr
+        # A run that fails warns too: it may be why.
+        host.write("/root/section.yaml", expect.user_data({"units": ["fails.service"]}))
+        done = host.run(["kvmhost", "apply", "/root/section.yaml"], check=False)
+        assert done.returncode == 1 and "warning: tuned-ppd.service" in done.stderr
+        assert "tuned-ppd.service" in host.report()["warnings"][0]
         host.run(["systemctl", "mask", "--now", "tuned-ppd.service"])
         assert not host.run(["kvmhost", "status"]).stderr
 
