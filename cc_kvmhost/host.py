@@ -82,11 +82,11 @@ class Host(NamedTuple):
 
     ``running``: systemd runs here; False for an image's tree. ``units``: libvirt's units, tuned's and
     those from ``units``, as far as they have a unit file. ``guests``: those that run. ``profiles``:
-    tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong with the files of
-    its TLS socket. ``unseen``: in words, what this user may not look at. ``clashes``: a sentence for
-    each libvirt network that can't start. ``kvm``, ``means``, ``secret_key``: see their classes; empty
-    for an image's tree. ``objects``: networks and pools; None if the section has none, or for an
-    image's tree.
+    tuned's; ``profile``: the one that is set; ``of_ppd``: the one that tuned-ppd sets when it starts,
+    if it is installed. ``tls``: for each mode what is wrong with the files of its TLS socket.
+    ``unseen``: in words, what this user may not look at. ``clashes``: a sentence for each libvirt
+    network that can't start. ``kvm``, ``means``, ``secret_key``: see their classes; empty for an image's
+    tree. ``objects``: networks and pools; None if the section has none, or for an image's tree.
     """
 
     system: System
@@ -96,6 +96,7 @@ class Host(NamedTuple):
     profiles: Tuple[str, ...]
     profile: tuned.Profile
     tls: Mapping[str, Findings]
+    of_ppd: str = ""
     unseen: Tuple[str, ...] = ()
     clashes: Tuple[str, ...] = ()
     kvm: Kvm = Kvm(False)
@@ -177,6 +178,7 @@ def read(
         guests=running_guests,
         profiles=tuple(tuned.profiles()) if asks else (),
         profile=profile or (tuned.ask(manager) if running else tuned.read()),
+        of_ppd=tuned.of_ppd() if asks and tuned.PPD in units else "",
         tls=tls.look("/") if config.tls else {},
         clashes=clashes,
         kvm=before.kvm if before else kvm.read(),
@@ -222,6 +224,7 @@ def read_tree(root: str, config: Config) -> Host:
         guests=(),
         profiles=tuple(tuned.profiles(root)),
         profile=tuned.read(root),
+        of_ppd=tuned.of_ppd(root) if tuned.PPD in units else "",
         tls=tls.look(root) if config.tls else {},
     )
 

@@ -327,11 +327,12 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
         warnings += [each for each in host.clashes if not asked or not each.startswith(asked)]
     ppd = host.unit(tuned.PPD)
     if config.tuned and config.profile is not None and ppd.installed and not _is(ppd, "masked"):
-        warnings.append(
-            f"{tuned.PPD} sets a profile of its own each time it starts, in place of"
-            f" {config.profile}; run 'systemctl mask --now {tuned.PPD}', or name {config.profile} in"
-            " /etc/tuned/ppd.conf"
-        )
+        if host.of_ppd != config.profile:
+            warnings.append(
+                f"{tuned.PPD} sets {host.of_ppd or 'a profile of its own'} each time it starts, in"
+                f" place of {config.profile}; run 'systemctl mask --now {tuned.PPD}', or name"
+                f" {config.profile} for 'balanced' in {tuned.PPD_CONF}"
+            )
     return warnings
 
 

@@ -19,9 +19,17 @@ FAILS = {
 SLOW = {
     **{f"{directory}/tuned.conf": PROFILE for directory in DIRS},
     **{f"{directory}/slow.sh": SCRIPT for directory in DIRS},
-    "/etc/systemd/system/fails.service": "[Service]\nType=oneshot\nExecStart=false\n"
-    "[Install]\nWantedBy=multi-user.target\n",
+    **FAILS,
 }
+
+PPD_CONF = """[main]
+# The default PPD profile
+default=balanced
+[profiles]
+power-saver=powersave
+balanced=virtual-host
+performance=throughput-performance
+"""
 
 
 def bring_up(host: Host) -> None:
@@ -65,6 +73,11 @@ def test_who_else_sets_profiles_is_named(system: str) -> None:
         done = host.run(["kvmhost", "apply", "/root/section.yaml"], check=False)
         assert done.returncode == 1 and "warning: tuned-ppd.service" in done.stderr
         assert "tuned-ppd.service" in host.report()["warnings"][0]
+        # What the warning says to do, one or the other, ends it.
+        host.write("/etc/tuned/ppd.conf", PPD_CONF)
+        assert not host.run(["kvmhost", "status"]).stderr
+        host.write("/etc/tuned/ppd_base_profile", "performance\n")
+        assert "sets throughput-performance each time" in host.run(["kvmhost", "status"]).stderr
         host.run(["systemctl", "mask", "--now", "tuned-ppd.service"])
         assert not host.run(["kvmhost", "status"]).stderr
 

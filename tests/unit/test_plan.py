@@ -622,6 +622,12 @@ class TestTuned:
         assert all("systemctl mask --now tuned-ppd.service" in each for each in chosen.warnings)
         assert tuned.PPD not in chosen.wishes
 
+    def test_another_that_sets_the_same(self) -> None:
+        here = host(dict(everything(), **installed(tuned.PPD)), of_ppd="virtual-host")
+        assert make({}, here).warnings == ()
+        (warning,) = make({"tuned": {"profile": "balanced"}}, here).warnings
+        assert "sets virtual-host each time it starts, in place of balanced" in warning
+
     def test_unknown_profile(self) -> None:
         (problem,) = problems_of({"tuned": {"profile": "virtual-hots"}}, host(everything()))
         assert problem.startswith("kvmhost.tuned.profile: no profile 'virtual-hots'")
