@@ -109,6 +109,18 @@ class TestApply:
         asked = {call[0][0] for call in label.call_args_list}
         assert asked == {"/" + PRESET, *tuned.FILES}
 
+    def test_everybody_may_read_what_it_makes_whatever_the_umask(self, tree: Path) -> None:
+        shutil.rmtree(str(tree / "etc/systemd"))
+        old = os.umask(0o077)
+        try:
+            apply(tree)
+        finally:
+            os.umask(old)
+        made = [path for path in (tree / "etc").rglob("*") if not path.is_symlink()]
+        assert tree / PRESET in made
+        for path in made:
+            assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+
     def test_a_second_time_changes_nothing(self, tree: Path) -> None:
         apply(tree)
         before = content(tree)
