@@ -1,10 +1,11 @@
 """The command line: `kvmhost`."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, TextIO
 
 from . import config, document, screen
 from .cloud_init import instance
@@ -18,29 +19,54 @@ DONE, FAULT, USAGE = 0, 1, 2
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 the input or the host is at fault, 2 usage."""
+    if sys.stdout is None or sys.stderr is None:
+        # The next file to be opened would take its place, and be written to.
+        if sys.stderr is not None:
+            print("error: standard output is closed", file=sys.stderr)
+        return FAULT
     if hasattr(sys.stdout, "reconfigure"):  # since 3.7
         sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(argv)
+        finally:
+            # argparse's help too, after which it exits.
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except OSError as error:
+        _drop_what_cant_be_written(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # there the reader has seen enough
+            with contextlib.suppress(OSError):  # what fails may be standard error itself
+                screen.print_errors([f"the output can't be written: {error.strerror}"])
+        _drop_what_cant_be_written(sys.stderr)
+        return FAULT
+
+
+def _drop_what_cant_be_written(stream: TextIO) -> None:
+    """What is left in its buffer would fail once more when Python ends, with another exit code."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run(argv: Optional[Sequence[str]]) -> int:
     options = _parser().parse_args(argv)
     level = logging.DEBUG if options.verbose else logging.WARNING
     logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
     try:
-        code = int(options.command(options))
-        sys.stdout.flush()
-        return code
+        return int(options.command(options))
     except KvmhostError as error:
-        if getattr(options, "json", False):
-            screen.print_json(Report("failed", None, "", errors=error.problems).to_json())
-        else:
-            screen.print_errors(error.problems)
-        return FAULT
+        problems = error.problems
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is None:
             raise
-        # What is left in the buffer would fail once more when it is flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # there the reader has seen enough
-            screen.print_errors([f"the output can't be written: {error.strerror}"])
-        return FAULT
+        problems = (f"{error.filename}: {error.strerror}",)
+    if getattr(options, "json", False):
+        screen.print_json(Report("failed", None, "", errors=problems).to_json())
+    else:
+        screen.print_errors(problems)
+    return FAULT
 
 
 def validate(options: argparse.Namespace) -> int:

@@ -119,7 +119,7 @@ def judge(name: str) -> Verdict:
 def _bytes(name: str) -> Tuple[str, bytes]:
     """A file's name for messages, and its content."""
     if name == STDIN:
-        return "<stdin>", sys.stdin.buffer.read()
+        return "<stdin>", _standard_input()
     try:
         # Reading a FIFO, socket or device might never end.
         if stat.S_IFMT(os.stat(name).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
@@ -128,6 +128,15 @@ def _bytes(name: str) -> Tuple[str, bytes]:
             return name, stream.read()
     except OSError as error:
         raise KvmhostError([f"{name}: can't be read: {error.strerror}"]) from error
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise KvmhostError(["<stdin>: can't be read: it is closed"])
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise KvmhostError([f"<stdin>: can't be read: {error.strerror}"]) from error
 
 
 class _Places:

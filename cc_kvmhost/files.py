@@ -47,11 +47,13 @@ def read(path: str) -> Optional[bytes]:
         return None
 
 
-def replace(path: str, content: bytes) -> None:
+def replace(path: str, content: bytes, root: str = "/") -> None:
     """Put content at path in one step: a reader, or a crash, sees the old file or the new one.
 
     A file that was there keeps its owner, mode and SELinux label; a new one gets 0644 and the label
     of the policy.
+
+    :param root: the tree that the path is in; what is / there is / for the policy
     """
     with _temporary(path + TEMPORARY) as stream:
         stream.write(content)
@@ -61,7 +63,7 @@ def replace(path: str, content: bytes) -> None:
             old = os.stat(path)
             os.fchown(stream.fileno(), old.st_uid, old.st_gid)
             os.fchmod(stream.fileno(), stat.S_IMODE(old.st_mode))
-        _label(stream.fileno(), path)
+        _label(stream.fileno(), path, root)
         os.fsync(stream.fileno())
         os.rename(path + TEMPORARY, path)
 
@@ -89,13 +91,13 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-def _label(descriptor: int, path: str) -> None:
+def _label(descriptor: int, path: str, root: str) -> None:
     """Give an open file the SELinux label of the file at path, or else the policy's label for path.
     Without this it has its directory's label, and then tuned may not write its files."""
     try:
         label = os.getxattr(path, _SELINUX)
     except OSError:  # no such file, or no labels here
-        label = _label_of_policy(path)
+        label = _label_of_policy(os.path.join("/", os.path.relpath(path, root)))
     if label:
         try:
             os.setxattr(descriptor, _SELINUX, label)

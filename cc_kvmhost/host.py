@@ -1,7 +1,7 @@
 """What is here: release, units, guests, tuned, certificates, networks and pools. Reads only."""
 
 import os
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from . import kvm, tuned
 from .config import Config
@@ -19,6 +19,8 @@ from .virt.tls import Findings
 
 if TYPE_CHECKING:
     from .virt.objects import Objects
+
+T = TypeVar("T")
 
 _MASKED = ("masked", "masked-runtime")
 #: A unit that is stopping counts as active: only a stop job waits until it has stopped.
@@ -80,11 +82,11 @@ class Host(NamedTuple):
 
     ``running``: systemd runs here; False for an image's tree. ``units``: libvirt's units, tuned's and
     those from ``units``, as far as they have a unit file. ``guests``: those that run. ``profiles``:
-    tuned's; ``profile``: the one that is set. ``tls``: for each mode what is wrong with the files of
-    its TLS socket. ``hidden``: listening sockets that this user may not look at. ``clashes``: a
-    sentence for each libvirt network that can't start. ``kvm``, ``means``, ``secret_key``: see their
-    classes; empty for an image's tree. ``objects``: networks and pools; None if the section has none,
-    or for an image's tree.
+    tuned's; ``profile``: the one that is set; ``of_ppd``: the one that tuned-ppd sets when it starts,
+    if it is installed. ``tls``: for each mode what is wrong with the files of its TLS socket.
+    ``unseen``: in words, what this user may not look at. ``clashes``: a sentence for each libvirt
+    network that can't start. ``kvm``, ``means``, ``secret_key``: see their classes; empty for an image's
+    tree. ``objects``: networks and pools; None if the section has none, or for an image's tree.
     """
 
     system: System
@@ -94,7 +96,8 @@ class Host(NamedTuple):
     profiles: Tuple[str, ...]
     profile: tuned.Profile
     tls: Mapping[str, Findings]
-    hidden: Tuple[str, ...] = ()
+    of_ppd: str = ""
+    unseen: Tuple[str, ...] = ()
     clashes: Tuple[str, ...] = ()
     kvm: Kvm = Kvm(False)
     means: Means = Means()
@@ -150,6 +153,21 @@ def read(
             fresh=name in fresh,
             held_by=_holder(manager, here) if name in asked else "",
         )
+    hidden = sockets.hidden(active)
+    unseen = [f"whether {', '.join(hidden)} can be reached"] if hidden else []
+
+    def seen(what: str, ask: Callable[[], T], otherwise: T) -> T:
+        try:
+            return ask()
+        except PermissionError:
+            unseen.append(what)
+            return otherwise
+
+    running_guests: Tuple[Guest, ...] = seen("which guests run", guests.running, ())
+    clashes: Tuple[str, ...] = seen("whether libvirt's networks can start", subnets.clashes, ())
+    key = SecretKey()
+    if not before:
+        key = seen("whether this machine can decrypt libvirt's key", secret_key.read, key)
     daemon = units.get(tuned.SERVICE)
     asks = config.tuned and config.profile is not None
     running = asks and daemon is not None and daemon.active == "active"
@@ -157,16 +175,17 @@ def read(
         system=read_system("/"),
         running=True,
         units=units,
-        guests=guests.running(),
+        guests=running_guests,
         profiles=tuple(tuned.profiles()) if asks else (),
         profile=profile or (tuned.ask(manager) if running else tuned.read()),
+        of_ppd=tuned.of_ppd() if asks and tuned.PPD in units else "",
         tls=tls.look("/") if config.tls else {},
-        hidden=sockets.hidden(active),
-        clashes=subnets.clashes(),
+        clashes=clashes,
         kvm=before.kvm if before else kvm.read(),
         means=before.means if before else level.means(),
-        secret_key=SecretKey() if before else secret_key.read(),
+        secret_key=key,
         objects=read_objects(config),
+        unseen=tuple(unseen),
     )
 
 
@@ -205,6 +224,7 @@ def read_tree(root: str, config: Config) -> Host:
         guests=(),
         profiles=tuple(tuned.profiles(root)),
         profile=tuned.read(root),
+        of_ppd=tuned.of_ppd(root) if tuned.PPD in units else "",
         tls=tls.look(root) if config.tls else {},
     )
 
@@ -258,8 +278,11 @@ def _holder(manager: Manager, loaded: UnitState) -> str:
     if not loaded.path:
         return ""
     services = [name.decode() for name in manager.property(loaded.path, "Unit", "Triggers", "as")]
-    held = [name for name, unit in manager.units(services).items() if unit.active in _ACTIVE]
-    return held[0] if held else ""
+    for name, unit in manager.units(services).items():
+        # A service that waits for its next start (Restart=) holds nothing.
+        if unit.active in _ACTIVE and not unit.sub.startswith("auto-restart"):
+            return name
+    return ""
 
 
 def _ran(manager: Manager, loaded: UnitState) -> bool:

@@ -32,26 +32,37 @@ _NESTED = "/sys/module/{}/parameters/nested"
 
 
 class Kvm(NamedTuple):
-    """``usable``: a guest under libvirt can use KVM. ``reason``: why not; "" if it can. ``nested``:
-    guests can be KVM hosts themselves; None if the kernel does not say. ``iommu``: the number of
-    IOMMU groups; 0: no device can be assigned to a guest."""
+    """``usable``: a guest under libvirt can use KVM; None: this user may not look. ``reason``: why
+    not, or who may look; "" if it can. ``nested``: guests can be KVM hosts themselves; None if the
+    kernel does not say. ``iommu``: the number of IOMMU groups; 0: no device can be assigned to a
+    guest."""
 
-    usable: bool
+    usable: Optional[bool]
     reason: str = ""
     nested: Optional[bool] = None
     iommu: int = 0
 
 
 def read() -> Kvm:
-    reason = _refusal() or _refusal_to(_qemu_user())
-    return Kvm(not reason, reason, _nested(), len(glob.glob("/sys/kernel/iommu_groups/*")))
+    usable: Optional[bool]
+    try:
+        reason = _refusal() or _refusal_to_libvirt()
+        usable = not reason
+    except PermissionError as error:
+        usable, reason = None, f"only root may look at {error.filename}"
+    return Kvm(usable, reason, _nested(), len(glob.glob("/sys/kernel/iommu_groups/*")))
 
 
 def _refusal() -> str:
-    """Why this process can't use KVM; "" if it can."""
+    """Why root can't use KVM; "" if it can.
+
+    :raises PermissionError: this user can't tell
+    """
     try:
         descriptor = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
+        if isinstance(error, PermissionError) and os.geteuid():
+            raise
         return _explain_open(error)
     try:
         try:
@@ -73,8 +84,7 @@ def _refusal() -> str:
 
 def _explain_open(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
-        hint = "a container must be allowed the device" if not os.geteuid() else "ask as root"
-        return f"{DEVICE} can't be opened: {error.strerror}; {hint}"
+        return f"{DEVICE} can't be opened: {error.strerror}; a container must be allowed the device"
     if error.errno not in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
         return f"{DEVICE} can't be opened: {error.strerror}"
     what = "there is no /dev/kvm" if error.errno == errno.ENOENT else "no driver behind /dev/kvm"
@@ -125,6 +135,15 @@ class User(NamedTuple):
     name: str
     uid: int
     gids: Tuple[int, ...]
+
+
+def _refusal_to_libvirt() -> str:
+    """The same for the user that libvirt runs QEMU as.
+
+    :raises PermissionError: this user can't tell who that is
+    """
+    # Where everybody may use the device, it does not matter.
+    return "" if os.stat(DEVICE).st_mode & 0o666 == 0o666 else _refusal_to(_qemu_user())
 
 
 def _refusal_to(user: Optional[User]) -> str:

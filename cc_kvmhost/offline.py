@@ -144,7 +144,7 @@ def _write_preset(chosen: Plan, root: str) -> Tuple[str, ...]:
     if files.read(path) == content:
         return ()
     files.make_directory(os.path.dirname(path))
-    files.replace(path, content)
+    files.replace(path, content, root)
     return (f"write {PRESET}",)
 
 

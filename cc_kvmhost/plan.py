@@ -223,9 +223,10 @@ def _libvirt_wishes(mode: str, config: Config, host: Host) -> Dict[str, Wish]:
     for socket in network.sockets:
         wishes[socket] = ON
     if mode == libvirt.MODULAR:
-        # No driver's: nothing to bring up at boot, but a mask would keep the socket from starting.
+        # No driver's: nothing to bring up, but no mask of the other mode's times stays.
         for other in libvirt.modular_daemons():
-            wishes.setdefault(other.service, LEFT)
+            for unit in other.sockets + (other.service,):
+                wishes.setdefault(unit, LEFT)
     wishes[network.tcp] = OFF
     wishes[network.tls] = ON if config.tls else OFF
     for name in libvirt.SHARED:
@@ -242,7 +243,7 @@ def _possible(host: Host, unit: str, wish: Wish) -> Optional[Wish]:
     if not host.unit(unit).installed:
         # Its package may be installed later, and its presets enable every unit that is not masked.
         if wish.masked:
-            return wish if libvirt.is_usual(unit) else None
+            return wish
         return LEFT if _is(host.unit(unit), "masked") else None
     # systemd can't start a socket while its service runs: the -admin socket of a service that is
     # never stopped waits for the next boot.
@@ -267,13 +268,14 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     keep_enabled = [
         n
         for n, w in wishes.items()
-        if w.enabled is not False and _is(units[n], "enabled") and n in libvirt.UNITS
+        if w.enabled and _is(units[n], "enabled") and n in libvirt.UNITS
     ]
     if host.running:
         stop += consequences.services_in_the_way(host, wishes, start, stop)
         start += consequences.services_to_start(choice.mode, host, wishes, start, stop)
-        # tuned takes longest to start, so its job is queued first.
-        start.sort(key=lambda n: n != tuned.SERVICE)
+        # tuned takes longest to start, so its job is queued first. Sockets come before services,
+        # because systemd starts no socket whose service is starting.
+        start.sort(key=lambda n: (n != tuned.SERVICE, not n.endswith(".socket")))
         reset += consequences.units_to_reset(host, start, stop)
     key_aside = None
     if _needs_secret_key(choice, config) and host.secret_key.fault:
@@ -318,22 +320,19 @@ def _warnings(choice: Choice, config: Config, host: Host) -> List[str]:
     warnings: List[str] = []
     if config.tls:
         warnings += [f"{KEY}.libvirt.tls: {each}" for each in host.tls[choice.mode].warnings]
-    if host.hidden:
-        warnings.append(
-            f"not known, because only root may look at it: whether {', '.join(host.hidden)} can be"
-            " reached"
-        )
+    warnings += [f"not known, because only root may look at it: {each}" for each in host.unseen]
     if choice.mode == libvirt.MONOLITHIC or "network" in config.drivers:
         # A network from the section is no warning: it gets another subnet, or is an error.
         asked = tuple(f"libvirt's network {each.name} " for each in config.networks)
         warnings += [each for each in host.clashes if not asked or not each.startswith(asked)]
     ppd = host.unit(tuned.PPD)
     if config.tuned and config.profile is not None and ppd.installed and not _is(ppd, "masked"):
-        warnings.append(
-            f"{tuned.PPD} sets a profile of its own each time it starts, in place of"
-            f" {config.profile}; run 'systemctl mask --now {tuned.PPD}', or name {config.profile} in"
-            " /etc/tuned/ppd.conf"
-        )
+        if host.of_ppd != config.profile:
+            warnings.append(
+                f"{tuned.PPD} sets {host.of_ppd or 'a profile of its own'} each time it starts, in"
+                f" place of {config.profile}; run 'systemctl mask --now {tuned.PPD}', or name"
+                f" {config.profile} for 'balanced' in {tuned.PPD_CONF}"
+            )
     return warnings
 
 
@@ -346,7 +345,10 @@ def _with_check(plan: Plan, config: Config, host: Host) -> Plan:
     level = choose_level(config.check, drivers, host.means)
     warnings = plan.warnings + ((level.warning,) if level.warning else ())
     fault = ""
-    if not host.kvm.usable:
+    if host.kvm.usable is None:
+        if config.kvm != "ignore":
+            warnings += (f"not known: whether KVM can be used: {host.kvm.reason}",)
+    elif not host.kvm.usable:
         text = f"KVM can't be used, so guests are emulated: {host.kvm.reason}"
         if config.kvm == "warn":
             warnings += (f"{text}; {KEY}.kvm: ignore accepts it",)

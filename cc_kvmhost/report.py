@@ -115,7 +115,7 @@ class Report(NamedTuple):
     def kvm_in_words(self) -> str:
         if not self.kvm:
             return ""
-        return "KVM can be used" if self.kvm["usable"] else "KVM can't be used"
+        return {True: "KVM can be used", False: "KVM can't be used"}.get(self.kvm["usable"], "")
 
     @property
     def check_in_words(self) -> str:

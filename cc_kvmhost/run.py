@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import time
-from typing import Any, Iterator, List, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import check, files, host, plan, tuned
 from . import config as configuration
@@ -62,6 +62,7 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
     """
     steps = Steps(event)
     choice: Optional[Choice] = None
+    warnings: Tuple[str, ...] = ()
     try:
         with steps.step("validate", "check the kvmhost section"):
             config = configuration.parse(section)
@@ -73,12 +74,12 @@ def apply(section: Any, force: bool = False, event: Optional[Event] = None) -> R
                 here = host.read(manager, config)
             with steps.step("plan", "choose the mode and what to change"):
                 chosen = plan.make(config, here, force)
-            choice = Choice(chosen.mode, chosen.reason)
+            choice, warnings = Choice(chosen.mode, chosen.reason), chosen.warnings
             starts, undo = Jobs(manager), Undo(here, chosen)
             report = _Run(manager, config, here, chosen, steps, deadline, starts, undo).carry_out()
     except KvmhostError as error:
         choice = error.choice if isinstance(error, plan.NoPlan) else choice
-        report = of_failure(error.problems, choice, steps)
+        report = of_failure(error.problems, choice, steps)._replace(warnings=warnings)
     return _published(report)
 
 
@@ -128,7 +129,9 @@ def _order(chosen: Plan, here: Host) -> check.Order:
     """What the check of a plan has to check."""
     listening = [unit for unit, wish in chosen.wishes.items() if wish.active]
     daemons = endpoints(chosen.mode, listening, here.means.binding)
-    return check.Order(str(chosen.level), chosen.mode, daemons, here.means.arch, here.kvm.usable)
+    return check.Order(
+        str(chosen.level), chosen.mode, daemons, here.means.arch, bool(here.kvm.usable)
+    )
 
 
 class _Run(NamedTuple):
@@ -211,8 +214,9 @@ class _Run(NamedTuple):
     def _change_unit_files(self) -> None:
         if self.plan.unit_file_changes:
             with self.steps.step("unit-files", "enable, disable and mask units"):
-                for verb, units in self.plan.unit_file_changes:
-                    self.undo.note(self.manager.change_unit_files(verb, units))
+                with self.undo.watching_links():
+                    for verb, units in self.plan.unit_file_changes:
+                        self.manager.change_unit_files(verb, units)
 
     def _stop(self) -> None:
         # Stop before the reload, because systemd forgets how to stop a unit once it is masked.
@@ -270,9 +274,10 @@ class _Run(NamedTuple):
         return done
 
     def _correct_profile(self, after: Host) -> Host:
-        """A tuned that was on its way up may have read its files before they were written, and
-        writes them itself. It can be asked to switch only once it is up."""
-        name = self.plan.profile
+        """A tuned that was on its way up may have read its files before they were written, by this
+        run or by one that was killed, and writes them itself. It can be asked to switch only once it
+        is up."""
+        name = self.config.profile if self.config.tuned else None
         is_up = after.unit(tuned.SERVICE).active == "active"
         if name is None or not is_up or after.profile == tuned.Profile(name, True):
             return after
@@ -352,9 +357,8 @@ def _job_problem(manager: Manager, verb: str, unit: str, result: str, timeout: i
     if result == "timeout":
         details.append(f"not done within the {timeout} s of kvmhost.timeout")
     details += failure.details(manager, manager.units([unit])[unit])
-    return (
-        f"{verb} {unit}: job result {result} ({', '.join(details)}); see 'journalctl -u {unit} -b'"
-    )
+    known = f" ({', '.join(details)})" if details else ""
+    return f"{verb} {unit}: job result {result}{known}; see 'journalctl -u {unit} -b'"
 
 
 @contextlib.contextmanager

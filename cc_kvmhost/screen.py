@@ -166,9 +166,8 @@ def _tuned(report: Report) -> List[Tuple[str, str]]:
 
 def _found(report: Report) -> List[Tuple[str, str]]:
     """What KVM can do, and how far the check went."""
-    facts = (
-        [("KVM", "can be used" if report.kvm["usable"] else "can't be used")] if report.kvm else []
-    )
+    words = {True: "can be used", False: "can't be used", None: "not known"}
+    facts = [("KVM", words[report.kvm["usable"]])] if report.kvm else []
     if report.check:
         facts.append(("check", report.check_in_words or "failed"))
     return facts

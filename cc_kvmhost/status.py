@@ -26,7 +26,8 @@ def look(section: Any) -> Tuple[Report, Dict[str, str]]:
     if unseen:
         errors.append(f"only root may look at {', '.join(unseen)}; run this as root")
     if report.kvm and not report.kvm["usable"] and configuration.parse(section).kvm == "require":
-        errors.append(f"kvmhost.kvm: require: KVM can't be used: {report.kvm['reason']}")
+        what = "KVM can't be used" if report.kvm["usable"] is False else "not known"
+        errors.append(f"kvmhost.kvm: require: {what}: {report.kvm['reason']}")
     errors += [f"not as asked; still to do: {change}" for change in report.changed]
     if report.result == "skipped":
         errors = [report.reason]

@@ -1,6 +1,7 @@
 """tuned: which profiles there are, which one is set, and how to set it.
 
-Source: tuned's D-Bus interface com.redhat.tuned.control and its files in /etc/tuned.
+Source: tuned's D-Bus interface com.redhat.tuned.control, its files in /etc/tuned, and tuned-ppd's
+(tuned/ppd/controller.py).
 """
 
 import os
@@ -16,6 +17,9 @@ PACKAGE = "tuned"
 
 _BUS = ("com.redhat.tuned", "/Tuned", "com.redhat.tuned.control")
 _PROFILE_DIRS = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
+PPD_CONF = "/etc/tuned/ppd.conf"
+#: Which of the three that desktops know was chosen last: "power-saver", "balanced", "performance".
+_PPD_CHOSEN = "/etc/tuned/ppd_base_profile"
 #: Where tuned keeps the profile that is set and who chose it ("manual", "auto").
 FILES = ("/etc/tuned/active_profile", "/etc/tuned/profile_mode")
 
@@ -46,6 +50,20 @@ def read(root: str = "/") -> Profile:
     return Profile(name, mode == "manual")
 
 
+def of_ppd(root: str = "/") -> str:
+    """The profile that tuned-ppd sets when it starts; "" if its files don't say."""
+    import configparser
+
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    try:
+        parser.read_string((files.read(files.inside(root, PPD_CONF)) or b"").decode())
+    except (configparser.Error, ValueError):  # it does not start with these
+        return ""
+    default = parser.get("main", "default", fallback="")
+    chosen = _first_line(files.inside(root, _PPD_CHOSEN)) or default
+    return parser.get("profiles", chosen, fallback="")
+
+
 def ask(manager: Manager) -> Profile:
     """Ask the running daemon for the profile: its files lag behind, since it writes them last."""
     mode, _error = _call(manager, "profile_mode")
@@ -55,7 +73,7 @@ def ask(manager: Manager) -> Profile:
 def write(name: str, root: str = "/") -> None:
     """Set the profile while tuned does not run: tuned reads these files when it starts."""
     for path, text in zip(FILES, (name, "manual")):
-        files.replace(files.inside(root, path), text.encode() + b"\n")
+        files.replace(files.inside(root, path), text.encode() + b"\n", root)
 
 
 def switch(manager: Manager, profile: Profile) -> str:

@@ -3,7 +3,18 @@
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Set
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+)
 
 from . import files, tuned
 from .errors import KvmhostError
@@ -38,16 +49,23 @@ class Undo:
     def __init__(self, before: Host, chosen: Plan) -> None:
         self._before = before
         self._plan = chosen
-        self._links = links((ETC, RUN)) if chosen.unit_file_changes else {}
-        self._noted: Set[str] = set()
+        self._links: Optional[Dict[str, str]] = None
+        self._changed: Set[str] = set()
         self._profile_files = (
             {path: files.read(path) for path in tuned.FILES} if chosen.profile else {}
         )
 
-    def note(self, paths: Iterable[str]) -> None:
-        """Remember the links that systemd changed. Enabling a unit takes along what its Also= names,
-        which the plan need not know."""
-        self._noted.update(paths)
+    @contextlib.contextmanager
+    def watching_links(self) -> Iterator[None]:
+        """Remember the links that change in here. systemd's answers do not tell them all: a call that
+        fails, or whose answer is lost, has made some of them, also for units that the plan does not
+        know (Also=, Alias=)."""
+        self._links = before = links((ETC, RUN))
+        try:
+            yield
+        finally:
+            now = links((ETC, RUN))
+            self._changed = {path for path in {*now, *before} if now.get(path) != before.get(path)}
 
     def put_back(self, manager: Manager) -> List[str]:
         """Put back links, profile, libvirt's key and running units; returns what could not be put back.
@@ -99,13 +117,18 @@ class Undo:
 
     def _put_links_back(self) -> bool:
         """Put the links back; True if any was different."""
-        now = links((ETC, RUN)) if self._plan.unit_file_changes else {}
-        return put_links_back(now, self._links, lambda path: self._is_ours(path, now))
+        before = self._links
+        if before is None:  # the run did not come that far
+            return False
+        now = links((ETC, RUN))
 
-    def _is_ours(self, path: str, now: Mapping[str, str]) -> bool:
-        """A link that the run changed, or could have: an answer of systemd's may have been lost."""
-        ends = [path, self._links.get(path, ""), now.get(path, "")]
-        return path in self._noted or any(os.path.basename(e) in self._plan.wishes for e in ends)
+        def is_ours(path: str) -> bool:
+            # Those that changed under the run's calls, and after one that systemd was too late for.
+            ends = [path, before.get(path, ""), now.get(path, "")]
+            names = map(os.path.basename, ends)
+            return path in self._changed or any(name in self._plan.wishes for name in names)
+
+        return put_links_back(now, before, is_ours)
 
     def _put_profile_back(self, manager: Manager) -> List[str]:
         if not self._profile_files:
@@ -148,6 +171,9 @@ class Undo:
             for name in names
             if is_due(_is_up(self._before.unit(name).active), now[name].active)
         ]
+        if verb == "start":  # each run that failed before this one has started them, too
+            for name in units:
+                manager.reset_failed(name)
         done = jobs.run(manager, verb, units, _SECONDS)
         return [f"{verb} {unit}: {result}" for unit, result in done.failures.items()]
 

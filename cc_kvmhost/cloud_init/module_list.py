@@ -69,7 +69,7 @@ def with_entry(root: str) -> List[Change]:
     if read(own) == content:
         return []
     why = f"{own}: the {STAGE} of {source} with kvmhost"
-    return [Change(own, why, partial(files.replace, own, content))]
+    return [Change(own, why, partial(files.replace, own, content, root))]
 
 
 def without_entry(root: str, why: str = "removed") -> List[Change]:

@@ -15,13 +15,15 @@ _STATUSES = {
 
 
 def details(manager: Manager, state: UnitState) -> List[str]:
-    """The unit's Result, and a service's exit status; only its LoadState if it could not be loaded."""
+    """The unit's Result unless it is success, and a service's exit status; only its LoadState if it could not be loaded."""
     kind = state.name.rsplit(".", 1)[1].capitalize()
     if state.load != "loaded":
         return [state.load]
     found = []
     if kind in ("Service", "Socket", "Mount", "Swap"):
-        found.append(manager.property(state.path, kind, "Result", "s").decode())
+        result = manager.property(state.path, kind, "Result", "s").decode()
+        if result != "success":  # as of a unit that was never begun to be started
+            found.append(result)
     if kind == "Service":
         status = manager.property(state.path, kind, "ExecMainStatus", "i")
         name = f"/{_STATUSES[status]}" if status in _STATUSES else ""

@@ -96,16 +96,13 @@ class Manager(Bus):
 
     # Changes
 
-    def change_unit_files(self, verb: str, units: Sequence[str]) -> List[str]:
-        """Enable, disable, mask or unmask units, all in one call.
+    def change_unit_files(self, verb: str, units: Sequence[str]) -> None:
+        """Enable, disable, mask or unmask units, all in one call. One that fails may have done a part.
 
         :param verb: a key of UNIT_FILE_CALLS
-        :return: the paths of the links that systemd made or removed
         """
         method, signature, flags = UNIT_FILE_CALLS[verb]
-        reply = self._call(method, signature, encoded(units), *flags)
-        changes = reply[1] if method == "EnableUnitFiles" else reply
-        return [path.decode() for _, path, _ in changes]
+        self._call(method, signature, encoded(units), *flags)
 
     def reload(self, wait: bool = True) -> None:
         """Make systemd read all unit files again, which takes 0.1 to 0.3 s.

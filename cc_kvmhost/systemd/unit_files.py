@@ -40,12 +40,18 @@ def states(names: Iterable[str]) -> Tuple[Dict[str, str], List[str]]:
     :return: UnitFileState by name, without the units that have no unit file; and the names that
         systemd has to be asked about
     """
-    links = _Links()
     known: Dict[str, str] = {}
-    left = []
+    left: List[str] = []
+    try:
+        links = _Links()
+    except PermissionError:
+        return known, list(names)
     for name in names:
         if name in links.files:
-            state = links.state(name)
+            try:
+                state = links.state(name)
+            except PermissionError:
+                state = None
             if state is None:
                 left.append(name)
             else:

@@ -7,10 +7,9 @@ carry_out() is called in a child process (child.py).
 """
 
 import contextlib
-import glob
 import importlib.util
 import os
-from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 from xml.etree import ElementTree
 
 from .. import files
@@ -90,13 +89,17 @@ def _pools() -> Iterator[pools.PoolState]:
 
 def _files(kind: str) -> Iterator[Tuple[str, Tuple[Any, Any]]]:
     """Each object's name, definition and state; None for one that it hasn't."""
-    for directory in (_DEFINED[kind], _ACTIVE[kind]):
-        if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
-            raise PermissionError(13, os.strerror(13), directory)
-    paths = glob.glob(_DEFINED[kind] + "/*.xml") + glob.glob(_ACTIVE[kind] + "/*.xml")
-    for name in sorted({os.path.basename(path)[: -len(".xml")] for path in paths}):
+    entries = _entries(_DEFINED[kind]) + _entries(_ACTIVE[kind])
+    for name in sorted({entry[: -len(".xml")] for entry in entries if entry.endswith(".xml")}):
         ends = (_DEFINED[kind], _ACTIVE[kind])
         yield name, (_parse(f"{ends[0]}/{name}.xml"), _parse(f"{ends[1]}/{name}.xml"))
+
+
+def _entries(directory: str) -> List[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def _parse(path: str) -> Any:

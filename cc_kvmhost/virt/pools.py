@@ -53,9 +53,12 @@ def parse(element: Any) -> PoolState:
 
 
 def look(path: str) -> Place:
-    """What stands at a path that shall be a pool's directory."""
+    """What stands at a path that shall be a pool's directory.
+
+    :raises PermissionError: this user can't tell
+    """
     missing, there = "", path
-    while not os.path.lexists(there):
+    while not _is_there(there):
         missing, there = there, os.path.dirname(there)
     if not os.path.isdir(there):
         return Place(f"{there} is not a directory", missing)
@@ -63,6 +66,14 @@ def look(path: str) -> Place:
     if missing and file_system.f_flag & os.ST_RDONLY:
         return Place(f"{there} is on a read-only file system, {missing} can't be made", missing)
     return Place("", missing, file_system.f_bavail * file_system.f_frsize)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def decide(

@@ -34,7 +34,12 @@ class SecretKey(NamedTuple):
 
 
 def read() -> SecretKey:
-    if not os.path.exists(PATH) or not unit_files.is_installed(SERVICE, "/"):
+    """:raises PermissionError: this user can't tell"""
+    if not unit_files.is_installed(SERVICE, "/"):
+        return SecretKey()
+    try:
+        os.close(os.open(PATH, os.O_RDONLY))
+    except FileNotFoundError:
         return SecretKey()
     fault = _fault()
     if not fault:

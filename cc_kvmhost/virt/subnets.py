@@ -3,26 +3,37 @@
 Source: networkCheckRouteCollision() of libvirt's network driver, which reads /proc/net/route.
 """
 
-import glob
 import ipaddress
+import os
 import sys
-from typing import TYPE_CHECKING, Dict, Iterator, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Tuple
 
 from .. import files
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree
 
-_AUTOSTARTED = "/etc/libvirt/qemu/networks/autostart/*.xml"
+_AUTOSTARTED = "/etc/libvirt/qemu/networks/autostart"
 _ROUTES = "/proc/net/route"
 
 
 def clashes() -> Tuple[str, ...]:
     """A sentence for each network that is marked autostart and can't start. An image's network has a
-    subnet that was free on the machine where the image was made, which need not be free here."""
-    definitions = [files.read(path) for path in sorted(glob.glob(_AUTOSTARTED))]
+    subnet that was free on the machine where the image was made, which need not be free here.
+
+    :raises PermissionError: this user may not look
+    """
+    definitions = [files.read(path) for path in _autostarted()]
     found = [_clash(text, _routes()) for text in definitions if text]
     return tuple(each for each in found if each)
+
+
+def _autostarted() -> List[str]:
+    try:
+        names = sorted(os.listdir(_AUTOSTARTED))
+    except FileNotFoundError:
+        return []
+    return [os.path.join(_AUTOSTARTED, name) for name in names if name.endswith(".xml")]
 
 
 def _clash(definition: bytes, routes: Dict[str, str]) -> str:

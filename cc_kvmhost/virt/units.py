@@ -124,11 +124,6 @@ LEFT_ALONE = (
 )
 
 
-def is_usual(unit: str) -> bool:
-    """Whether a unit is of a daemon that KVM hosts have."""
-    return not unit.startswith(_OTHER_DAEMONS)
-
-
 def other(mode: str) -> str:
     return MONOLITHIC if mode == MODULAR else MODULAR
 

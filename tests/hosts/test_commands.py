@@ -89,3 +89,29 @@ def test_a_network_whose_subnet_is_taken_is_named(system: str) -> None:
             )
         host.sh("ip link delete br9; virsh net-start default")
         assert not host.run(["kvmhost", "status", "/root/section.yaml"]).stderr
+
+
+HELD = {
+    "/etc/systemd/system/held.socket": "[Socket]\nListenStream=/run/held\n[Install]\nWantedBy=sockets.target\n",
+    "/etc/systemd/system/held.service": "[Service]\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
+    "/etc/systemd/system/again.socket": "[Socket]\nListenStream=/run/again\n[Install]\nWantedBy=sockets.target\n",
+    "/etc/systemd/system/again.service": "[Service]\nExecStart=false\nRestart=always\nRestartSec=1h\n",
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_socket_and_its_service(system: str) -> None:
+    """Asked for together, in whichever order; and one whose service waits for its next try."""
+    with Host(system, files=HELD) as host:
+        host.boot()
+        host.write(
+            "/root/section.yaml", expect.user_data({"units": ["held.service", "held.socket"]})
+        )
+        for _ in range(5):
+            host.run(["kvmhost", "apply", "/root/section.yaml"])
+            assert expect.active(host, "held.socket") and expect.active(host, "held.service")
+            host.run(["systemctl", "stop", "held.socket", "held.service"])
+        host.run(["systemctl", "start", "again.service"])
+        host.write("/root/section.yaml", expect.user_data({"units": ["again.socket"]}))
+        host.run(["kvmhost", "apply", "/root/section.yaml"])
+        assert expect.active(host, "again.socket")

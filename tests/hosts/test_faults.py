@@ -33,8 +33,14 @@ FILES = {
     f"{DIR}/hangs.service": installable(
         "Type=oneshot\nExecStart=sleep infinity\nTimeoutStartSec=infinity"
     ),
-    f"{DIR}/along.service": installable("ExecStart=sleep infinity") + "Also=taken.service\n",
+    f"{DIR}/along.service": installable("ExecStart=sleep infinity")
+    + "Also=taken.service\nAlias=also-along.service\n",
     f"{DIR}/taken.service": installable("ExecStart=sleep infinity"),
+    f"{DIR}/along@.service": installable("ExecStart=sleep infinity")
+    + "Also=taken@two.service taken.service\nDefaultInstance=one\nAlias=also-along@.service\n",
+    f"{DIR}/taken@.service": installable("ExecStart=sleep infinity"),
+    f"{DIR}/clashes.service": installable("ExecStart=sleep infinity") + "Alias=theirs.service\n",
+    f"{DIR}/theirs.service": installable("ExecStart=sleep infinity"),
     f"{DIR}/held.socket": "[Socket]\nListenStream=/run/held\n[Install]\nWantedBy=sockets.target\n",
     f"{DIR}/held.service": "[Service]\nExecStart=sleep infinity\n",
     f"{DIR}/reexec.service": installable("Type=oneshot\nExecStart=systemctl daemon-reexec"),
@@ -76,6 +82,16 @@ FAULTS = {
     ),
     "a unit takes others along": Fault(
         {"units": ["along.service", "fails.service"]}, ["start fails.service: job result failed"]
+    ),
+    "an instance of a template takes others along": Fault(
+        {"units": ["along@one.service", "fails.service"]},
+        ["start fails.service: job result failed"],
+        # The slice that it pulls in goes on running.
+        "systemctl start along@two.service",
+    ),
+    "systemd enables some units only": Fault(
+        {"units": ["along.service", "along@one.service", "clashes.service"]},
+        ["EnableUnitFiles", "theirs.service"],
     ),
     "units are enabled until the next reboot": Fault(
         {"units": ["fails.service"]},
@@ -161,6 +177,14 @@ FAULTS = {
         f"systemctl stop tuned; mkdir -p {DIR}/tuned.service.d; printf '[Service]\\nExecStart=\\nExecStart=false\\n'"
         f" >{DIR}/tuned.service.d/bad.conf; systemctl daemon-reload",
         f"rm -r {DIR}/tuned.service.d; systemctl daemon-reload",
+    ),
+    "tuned takes longer than the timeout": Fault(
+        {"timeout": 3},
+        ["start tuned.service: job result timeout", "3 s of kvmhost.timeout"],
+        f"systemctl stop tuned; mkdir -p {DIR}/tuned.service.d; printf '[Service]\\nExecStartPre=sleep 20\\n'"
+        f" >{DIR}/tuned.service.d/slow.conf; systemctl daemon-reload; systemctl start systemd-machined",
+        f"rm -r {DIR}/tuned.service.d; systemctl daemon-reload",
+        start="nothing-enabled",
     ),
     "tuned's profile is broken": Fault(
         {"tuned": {"profile": "broken"}},

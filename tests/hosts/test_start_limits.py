@@ -8,11 +8,15 @@ import secrets
 import pytest
 
 import expect
+import test_switching
 from host import Host
-from test_faults import KILLED
+from test_bad_input import everything
+from test_faults import DIR, FILES, KILLED
 
 SYSTEMS = ("el9", "el10")
-SWITCHES = 10
+SWITCHES = 20
+#: systemd counts the starts of ten seconds. However slow this machine is, all of a test's shall count.
+COUNTS = {"/etc/systemd/system.conf.d/counts.conf": "[Manager]\nDefaultStartLimitIntervalSec=1h\n"}
 
 #: Arguments: a seed, how many switches. Prints as JSON what went wrong, the seconds, and how many runs were killed.
 ENDURE = """
@@ -42,9 +46,12 @@ LOAD = "for n in 1 2 3 4; do (while :; do :; done) >/dev/null 2>&1 & done; echo 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("load", [False, True], ids=["idle", "loaded"])
-def test_switching_ten_times_in_a_row_with_runs_killed_in_between(system: str, load: bool) -> None:
+def test_switching_back_and_forth_ten_times_with_runs_killed_in_between(
+    system: str, load: bool
+) -> None:
     seed = secrets.token_hex(4)
-    with Host(system, files={"/root/killed.py": KILLED, "/root/endure.py": ENDURE}) as host:
+    files = {**COUNTS, "/root/killed.py": KILLED, "/root/endure.py": ENDURE}
+    with Host(system, files=files) as host:
         for mode in ("modular", "monolithic"):
             section = {"libvirt": {"mode": mode}}
             host.write(f"/root/{mode}.yaml", expect.user_data(section))
@@ -56,4 +63,21 @@ def test_switching_ten_times_in_a_row_with_runs_killed_in_between(system: str, l
         print(f"seed {seed}: {seconds:.0f} s, {killed} killed")
         assert not wrong, f"seed {seed}, {seconds:.0f} s"
         assert killed > 3, "the runs were not killed"
+        expect.mode_is(host, "monolithic")
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_however_often_a_run_fails_all_is_put_back(system: str) -> None:
+    fails = f"{DIR}/fails.service"
+    with Host(system, files={**COUNTS, fails: FILES[fails]}) as host:
+        host.boot()
+        test_switching.run(host, "monolithic")
+        before = everything(host)
+        section = {"libvirt": {"mode": "modular"}, "units": ["fails.service"]}
+        host.write("/root/section.yaml", expect.user_data(section))
+        for number in range(10):
+            done = host.run(["kvmhost", "apply", "/root/section.yaml"], check=False)
+            assert "start fails.service: job result failed" in done.stderr, number
+            assert "putting things back" not in done.stderr, (number, done.stderr)
+            assert everything(host) == before, number
         expect.mode_is(host, "monolithic")

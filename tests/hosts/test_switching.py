@@ -285,3 +285,11 @@ def test_guests_are_sacred_when_their_daemon_is_down(system: str, wanted: str, s
         expect.mode_is(host, expect.OTHER[wanted])
         assert host.run(["virsh", "list", "--name"]).stdout.split() == ["tiny"]
         assert host.run(["ps", "-o", "comm=", "-p", qemu]).stdout.startswith("qemu")
+
+        # By force they go on under the other daemon.
+        host.sh(DOWN[state].format(daemon=daemon, other=other))
+        host.write("/root/section.yaml", expect.user_data({"libvirt": {"mode": wanted}}))
+        host.run(["kvmhost", "apply", "--force", "/root/section.yaml"])
+        expect.mode_is(host, wanted)
+        assert host.run(["virsh", "list", "--name"]).stdout.split() == ["tiny"]
+        assert host.run(["ps", "-o", "comm=", "-p", qemu]).stdout.startswith("qemu")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import certificates
 import expect
 import test_switching
 from host import Host
@@ -70,3 +73,30 @@ def test_tls_is_offered_when_asked_for(system: str, mode: str) -> None:
         test_switching.run(host, mode)
         expect.mode_is(host, mode)
         assert ":16514 " not in host.run(["ss", "-tlnH"]).stdout
+
+
+PATHS = {"ca": "/etc/pki/CA/cacert.pem", "cert": "/etc/pki/libvirt/servercert.pem", "key": KEY}
+
+
+@pytest.mark.parametrize("system", ["el9", "el10"])
+def test_what_is_refused_is_what_libvirt_would_not_start_with(system: str, tmp_path: Path) -> None:
+    with Host(system) as host:
+        host.boot()
+        test_switching.run(host, "monolithic")
+        section = {"libvirt": {"mode": "monolithic", "tls": True}}
+        host.write("/root/section.yaml", expect.user_data(section))
+        wrong = {}
+        for name, kind in certificates.kinds(tmp_path).items():
+            for field, path in PATHS.items():
+                host.write(path, getattr(kind, field), 0o600)
+            plan = host.run(["kvmhost", "plan", "/root/section.yaml"], check=False)
+            assert kind.problem in plan.stderr, name
+            done = host.sh(
+                "systemctl stop libvirtd.service 'libvirtd*.socket'; systemctl reset-failed;"
+                "systemctl start libvirtd-tls.socket libvirtd.service",
+                check=False,
+            )
+            if (plan.returncode == 0) != (done.returncode == 0) and not kind.warning:
+                log = host.run(["journalctl", "-u", "libvirtd", "-n", "5", "-o", "cat"]).stdout
+                wrong[name] = (plan.stderr, done.stderr, log)
+        assert not wrong

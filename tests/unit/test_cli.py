@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, List, Sequence
+from unittest import mock
 
 import pytest
 
@@ -374,26 +375,69 @@ class TestProcess:
         assert b"Traceback" not in done.stderr
 
 
-def kvmhost(*words: str, stdout: Any = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "import sys; from cc_kvmhost import cli; sys.exit(cli.main())"]
+def kvmhost(
+    *words: str, stdout: Any = subprocess.PIPE, redirections: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """``redirections``: as a shell has them."""
+    code = "import sys; from cc_kvmhost import cli; sys.exit(cli.main())"
     return subprocess.run(
-        command + list(words),
+        ["sh", "-c", 'exec "$@" ' + redirections, "sh", sys.executable, "-c", code, *words],
         stdout=stdout,
         stderr=subprocess.PIPE,
         universal_newlines=True,
         timeout=30,
+        # Where Python does not buffer, less can go wrong.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
 
 
 class TestOutput:
     @pytest.mark.parametrize(
-        "words", [("schema",), ("validate", "GOOD"), ("plan", "GOOD", "--json")]
+        "words",
+        [
+            ("schema",),
+            ("validate", "GOOD"),
+            ("plan", "GOOD", "--json"),
+            ("plan", "/nonexistent", "--json"),
+            ("--version",),
+            ("plan", "--help"),
+            ("help",),
+        ],
     )
     def test_a_full_disk(self, words: Any, good: str) -> None:
         with open("/dev/full", "w") as full:
             done = kvmhost(*(good if word == "GOOD" else word for word in words), stdout=full)
         error = "error: the output can't be written: No space left on device\n"
         assert (done.returncode, done.stderr) == (1, error)
+
+    @pytest.mark.parametrize("redirections", ["2>/dev/full", ">/dev/full 2>/dev/full"])
+    @pytest.mark.parametrize("words", [("validate", "/nonexistent"), ("nonsense",), ("schema",)])
+    def test_errors_to_a_full_disk(self, words: Any, redirections: str) -> None:
+        done = kvmhost(*words, redirections=redirections)
+        fine = words == ("schema",) and redirections == "2>/dev/full"
+        assert (done.returncode, done.stderr) == (0 if fine else 1, "")
+
+    @pytest.mark.parametrize(
+        "redirections, errors",
+        [(">&-", "error: standard output is closed\n"), ("2>&-", ""), (">&- 2>&-", "")],
+    )
+    @pytest.mark.parametrize("words", [("schema",), ("validate", "/nonexistent")])
+    def test_nothing_to_write_to(self, words: Any, redirections: str, errors: str) -> None:
+        done = kvmhost(*words, redirections=redirections)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", errors)
+
+    @pytest.mark.parametrize("more", [[], ["--json"]])
+    def test_a_file_that_may_not_be_read(self, more: Any, capsys: Any) -> None:
+        """Wherever that was not thought of."""
+        error = PermissionError(13, "Permission denied", "/etc/libvirt/qemu.conf")
+        with mock.patch("cc_kvmhost.document.read_section", side_effect=error):
+            assert cli.main(["plan", "x", *more]) == 1
+        out, err = capsys.readouterr()
+        problem = "/etc/libvirt/qemu.conf: Permission denied"
+        if more:
+            assert json.loads(out)["errors"] == [problem]
+        else:
+            assert err == f"error: {problem}\n"
 
     def test_a_reader_that_has_seen_enough(self) -> None:
         reader, writer = os.pipe()
@@ -411,3 +455,8 @@ class TestInput:
             done = kvmhost(command, name)
             assert done.returncode == 1
             assert done.stderr.startswith(f"error: {name}: a FIFO, socket or device, not a file\n")
+
+    def test_no_standard_input(self) -> None:
+        done = kvmhost("validate", "-", redirections="<&-")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: <stdin>: can't be read: it is closed\n")

@@ -50,6 +50,10 @@ class TestReplace:
                 label = os.getxattr(path, "security.selinux")
                 assert label == b"system_u:object_r:tuned_rw_etc_t:s0\0"
                 os.unlink(path)
+                # In an image's tree it is asked for the path that the image has.
+                files.replace(path, b"new", str(tmp_path))
+                library.matchpathcon.assert_called_with("/file", stat.S_IFREG)
+                os.unlink(path)
                 library.matchpathcon.side_effect = OSError(2, "no context for it")
                 files.replace(path, b"new")
         assert files.read(path) == b"new"

@@ -35,7 +35,7 @@ class TestOpening:
             (errno.ENOENT, "there is no /dev/kvm: "),
             (errno.ENODEV, "no driver behind /dev/kvm: "),
             (errno.ENXIO, "no driver behind /dev/kvm: "),
-            (errno.EPERM, "/dev/kvm can't be opened: Operation not permitted; "),
+            (errno.EPERM, "/dev/kvm can't be opened: Operation not permitted; a container must"),
             (errno.EIO, "/dev/kvm can't be opened: Input/output error"),
         ],
     )
@@ -53,6 +53,21 @@ class TestOpening:
     def test_a_missing_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kvm, "DEVICE", "/nowhere/kvm")
         assert kvm.read().reason.startswith("there is no /dev/kvm")
+
+    @pytest.mark.parametrize("uid, usable", [(0, False), (1000, None)])
+    def test_one_that_may_not_be_opened(
+        self, uid: int, usable: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What root may do is not known to others."""
+
+        def refuse(*_: object) -> int:
+            raise PermissionError(errno.EACCES, "Permission denied", "/dev/kvm")
+
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
+        monkeypatch.setattr(os, "open", refuse)
+        found = kvm.read()
+        assert found.usable is usable
+        assert ("only root may look at /dev/kvm" in found.reason) == (usable is None)
 
     def test_another_hypervisor(self) -> None:
         assert "another hypervisor" in kvm._explain_create(OSError(errno.EBUSY, "busy"))
@@ -85,6 +100,21 @@ class TestLibvirtsUser:
             "qemu, the user that libvirt runs QEMU as, may not use /etc/shadow (root:"
         )
         assert "chmod 0666 /etc/shadow" in reason and "udev rule" in reason
+
+    @pytest.mark.parametrize("device, usable", [("/dev/null", True), ("/etc/passwd", None)])
+    def test_nobody_may_know_who_it_is(
+        self, device: str, usable: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """EL's /etc/libvirt is root's alone. It does not matter for a device that is everybody's."""
+
+        def refuse() -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", "/etc/libvirt/qemu.conf")
+
+        monkeypatch.setattr(kvm, "DEVICE", device)
+        monkeypatch.setattr(kvm, "_refusal", lambda: "")
+        monkeypatch.setattr(kvm, "_qemu_user", refuse)
+        assert kvm.read().usable is usable
+        assert "/etc/libvirt/qemu.conf" in kvm.read().reason or usable
 
     def test_root_and_nobody_in_particular_may(self) -> None:
         assert kvm._refusal_to(kvm.User("root", 0, (0,))) == ""

@@ -157,7 +157,7 @@ def test_an_upgrade_leaves_nothing_to_do(before: str, after: str, mode: str) -> 
     chosen = make(mode, here)
     ran = hosts.applied(chosen, here)
     states = carried_out(old, preset(old), chosen)
-    units = {}
+    units = dict(ran.units)
     for name, state in preset(new).items():
         unit = ran.units.get(name) or hosts.installed(name, file_state=state)[name]
         units[name] = unit._replace(file_state=states.get(name, state))

@@ -9,10 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Dict
+from unittest import mock
 
 import pytest
 
-from cc_kvmhost import cli, host, offline, tuned
+from cc_kvmhost import cli, files, host, offline, tuned
 from cc_kvmhost import config as configuration
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.systemd import unit_files
@@ -167,6 +168,24 @@ class TestApply:
         assert now["libvirtd.service"] == now["virtlogd.socket"] == "enabled"
         assert now["virtqemud.service"] == now["virtproxyd.socket"] == "masked"
         assert tuned.read(str(tree)) == tuned.Profile("virtual-host", True)
+
+    def test_labels_are_those_of_the_paths_that_the_image_has(self, tree: Path) -> None:
+        with mock.patch.object(files, "_label_of_policy", return_value=b"") as label:
+            apply(tree)
+        asked = {call[0][0] for call in label.call_args_list}
+        assert asked == {"/" + PRESET, *tuned.FILES}
+
+    def test_everybody_may_read_what_it_makes_whatever_the_umask(self, tree: Path) -> None:
+        shutil.rmtree(str(tree / "etc/systemd"))
+        old = os.umask(0o077)
+        try:
+            apply(tree)
+        finally:
+            os.umask(old)
+        made = [path for path in (tree / "etc").rglob("*") if not path.is_symlink()]
+        assert tree / PRESET in made
+        for path in made:
+            assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
 
     def test_a_second_time_changes_nothing(self, tree: Path) -> None:
         apply(tree)

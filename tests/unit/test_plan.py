@@ -9,6 +9,7 @@ from model_hosts import config, everything, host, installed, with_units
 from cc_kvmhost import plan, tuned, wishes
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.host import Host, Unit
+from cc_kvmhost.kvm import Kvm
 from cc_kvmhost.plan import AFTER_RUN, BEFORE_START, Plan
 from cc_kvmhost.virt import units as libvirt
 from cc_kvmhost.virt.guests import Guest
@@ -140,7 +141,7 @@ class TestFreshHosts:
         on = LIBVIRTD_SOCKETS | SHARED | {"libvirtd.service"}
         assert of(chosen.changed, "start") == on | {tuned.SERVICE}
         assert of(chosen.changed, "enable") == on - set(hosts.PRESET)
-        assert of(chosen.changed, "mask") == set(hosts.EL_MODULAR)
+        assert of(chosen.changed, "mask") == set(libvirt.mode_units(libvirt.MODULAR))
         assert set(chosen.disable) == set(hosts.PRESET) & set(hosts.EL_MODULAR)
         # Disabling virtqemud.service also disables virtlogd.socket, which it names in Also=.
         assert set(chosen.keep_enabled) == {"virtlogd.socket"}
@@ -158,12 +159,13 @@ class TestFreshHosts:
         assert set(chosen.mask) == set(hosts.MONOLITHIC)
         after = done({}, host(modular))
         assert make({}, after).is_empty
-        # Daemons that KVM hosts usually lack are masked only if they are installed.
         bare = {n: u for n, u in everything().items() if "interface" not in n}
-        bare.update(installed("virtxend.socket"))
-        masked = set(make(MONOLITHIC, host(bare)).mask)
-        assert "virtinterfaced.socket" in masked and "virtxend.socket" in masked
-        assert "virtxend.service" not in masked and "virtlxcd.socket" not in masked
+        after = done(MONOLITHIC, host(bare))
+        # Of hypervisors that EL does not ship, too: other distributions have packages of them.
+        away = libvirt.mode_units(libvirt.MODULAR)
+        assert {"virtinterfaced.socket", "virtlxcd.socket"} < set(away)
+        assert {after.units[name].file_state for name in away} == {"masked"}
+        assert make(MONOLITHIC, after).is_empty
 
     def test_their_masks_go_with_the_mode(self) -> None:
         bare = {n: u for n, u in everything().items() if "interface" not in n}
@@ -174,6 +176,18 @@ class TestFreshHosts:
         later = installed(*libvirt.daemon("interface").sockets, file_state="masked", load="masked")
         chosen = make(MODULAR, before._replace(units=dict(before.units, **later)))
         assert "virtinterfaced.socket" in set(chosen.unmask) & set(chosen.start)
+
+    @pytest.mark.parametrize("installed_by_now", [True, False])
+    def test_no_mask_of_the_other_modes_times_stays(self, installed_by_now: bool) -> None:
+        others = [*libvirt.Daemon("virtlxcd").sockets, "virtlxcd.service"]
+        before = done(MONOLITHIC, host(everything()))
+        units = with_units(dict(before.units), others, installed=installed_by_now)
+        after = done(MODULAR, before._replace(units=units))
+        assert not {
+            n for n in libvirt.mode_units("modular") if after.unit(n).file_state == "masked"
+        }
+        # Nobody asked for them to be enabled.
+        assert not {n for n in others if after.unit(n).file_state == "enabled"}
 
     def test_in_a_tree_nothing_is_started(self) -> None:
         here = hosts.fresh_el9()._replace(running=False)
@@ -195,7 +209,7 @@ class TestSwitch:
         running = {n for n, u in before.units.items() if u.active == "active"}
         chosen = make(then, before)
         leaving = set(libvirt.mode_units(first["libvirt"]["mode"])) & set(before.units)
-        assert set(chosen.mask) == leaving
+        assert set(chosen.mask) == set(libvirt.mode_units(first["libvirt"]["mode"]))
         assert set(chosen.stop) == leaving & running
         coming = set(libvirt.mode_units(then["libvirt"]["mode"])) & set(before.units)
         assert set(chosen.unmask) == coming
@@ -311,6 +325,21 @@ class TestNetworks:
         assert ("default can't start" in chosen.warnings) == warned
 
 
+class TestWhatThisUserMayNotSee:
+    def test_is_a_warning(self) -> None:
+        chosen = make(MODULAR, host(everything(), unseen=("which guests run",)))
+        said = "not known, because only root may look at it: which guests run"
+        assert chosen.warnings == (said,)
+
+    @pytest.mark.parametrize("kvm, warned", [("warn", True), ("ignore", False), ("require", True)])
+    def test_what_kvm_can_do(self, kvm: str, warned: bool) -> None:
+        unknown = Kvm(None, "only root may look at /dev/kvm")
+        chosen = make(dict(MODULAR, kvm=kvm), host(everything(), kvm=unknown))
+        assert chosen.fault == ""
+        said = "not known: whether KVM can be used: only root may look at /dev/kvm"
+        assert chosen.warnings == ((said,) if warned else ())
+
+
 class TestAutostart:
     def test_on(self) -> None:
         chosen = make(MODULAR, host(everything()))
@@ -338,6 +367,14 @@ class TestEnabledAgain:
         assert chosen.disable and SHARED <= set(chosen.keep_enabled)
         # Units that these name in Also= may have been disabled by an administrator.
         assert not {tuned.SERVICE, *hosts.EXTRA} & set(chosen.keep_enabled)
+
+    def test_not_those_that_are_left_as_they_are(self) -> None:
+        """Enabling them again would enable their sockets, which an administrator may have disabled."""
+        before = done(MODULAR, host(everything()))
+        units = with_units(dict(before.units), ["virtlxcd.service"], file_state="enabled")
+        section = {"libvirt": {"mode": "modular", "autostart": False}}
+        chosen = make(section, before._replace(units=units))
+        assert chosen.disable and "virtlxcd.service" not in chosen.keep_enabled
 
 
 class TestTls:
@@ -585,6 +622,12 @@ class TestTuned:
         assert all("systemctl mask --now tuned-ppd.service" in each for each in chosen.warnings)
         assert tuned.PPD not in chosen.wishes
 
+    def test_another_that_sets_the_same(self) -> None:
+        here = host(dict(everything(), **installed(tuned.PPD)), of_ppd="virtual-host")
+        assert make({}, here).warnings == ()
+        (warning,) = make({"tuned": {"profile": "balanced"}}, here).warnings
+        assert "sets virtual-host each time it starts, in place of balanced" in warning
+
     def test_unknown_profile(self) -> None:
         (problem,) = problems_of({"tuned": {"profile": "virtual-hots"}}, host(everything()))
         assert problem.startswith("kvmhost.tuned.profile: no profile 'virtual-hots'")
@@ -611,6 +654,12 @@ class TestUnits:
     def test_enabled_and_started(self) -> None:
         chosen = make({"units": list(hosts.EXTRA)}, host(everything()))
         assert set(hosts.EXTRA) <= set(chosen.enable) and set(hosts.EXTRA) <= set(chosen.start)
+
+    def test_sockets_start_before_services(self) -> None:
+        units = dict(everything(), **installed("x.service", "x.socket"))
+        start = make({"units": ["x.service", "x.socket"]}, host(units)).start
+        assert start[0] == tuned.SERVICE
+        assert start.index("x.socket") < start.index("x.service")
 
     @pytest.mark.parametrize(
         "unit, words",

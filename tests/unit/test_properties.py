@@ -299,7 +299,7 @@ def broken_with_guests(draw: Any) -> Tuple[Host, str]:
     states = {"unmask": "disabled", "disable": "disabled", "enable": "enabled", "mask": "masked"}
     for verb, names in forced.unit_file_changes[: draw(st.integers(0, len(states)))]:
         for name in names:
-            units[name] = units[name]._replace(file_state=states[verb])
+            units[name] = units.get(name, Unit(name))._replace(file_state=states[verb])
     return here._replace(units=units), other
 
 

@@ -9,6 +9,7 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -115,6 +116,11 @@ class TestRegister:
         ]
         assert registration.register(str(root)) == missing
         assert registration.check(str(root)) == ()
+
+    def test_a_label_is_that_of_the_path_that_the_image_has(self, root):
+        with mock.patch.object(files, "_label_of_policy", return_value=b"") as label:
+            registration.register(str(root))
+        assert mock.call("/etc/cloud/cloud.cfg.d/zz_kvmhost.cfg") in label.call_args_list
 
     def test_a_second_time_touches_nothing(self, root):
         registration.register(str(root))
