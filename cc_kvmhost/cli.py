@@ -70,7 +70,9 @@ def _run(argv: Optional[Sequence[str]]) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    verdicts = {name: document.judge(name) for name in options.files}
+    # Each once: standard input can be read only once.
+    files = dict.fromkeys(options.files)
+    verdicts = {document.title(name): document.judge(name) for name in files}
     screen.print_verdicts(verdicts, options.json)
     return FAULT if any(verdict.problems for verdict in verdicts.values()) else DONE
 

@@ -12,6 +12,8 @@ from .document import Verdict
 from .report import PATH, Report
 
 WIDTH = 80
+#: How many names of a list validate shows.
+_MOST_NAMES = 8
 _GREEN, _RED, _BOLD = "32", "31", "1"
 
 #: The verb of a change to a unit -> its past participle.
@@ -178,18 +180,18 @@ def _section(config: Config) -> str:
     usual = parse({})
     words = ["mode by release" if config.mode == "auto" else config.mode]
     if config.drivers != usual.drivers:
-        words.append("drivers " + " ".join(config.drivers))
+        words.append("drivers " + _names(config.drivers))
     if config.tls:
         words.append("TLS")
     if not config.autostart:
         words.append("no autostart")
     for key in ("networks", "pools"):
         names = [each.name for each in getattr(config, key)]
-        words += [f"{key} " + " ".join(names)] if names else []
+        words += [f"{key} " + _names(names)] if names else []
     profile = config.profile or "with its own profile"
     words.append(f"tuned {profile}" if config.tuned else "tuned left alone")
     if config.units:
-        words.append("units " + " ".join(config.units))
+        words.append("units " + _names(config.units))
     if config.timeout != usual.timeout:
         words.append(f"timeout {config.timeout} s")
     if config.kvm != usual.kvm:
@@ -197,6 +199,11 @@ def _section(config: Config) -> str:
     if config.check != usual.check:
         words.append(f"check: {config.check}")
     return ", ".join(words)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return " ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _counted(changes: Sequence[str], planned: bool) -> str:

@@ -65,6 +65,12 @@ class TestExamples:
         places = {where.split(":")[0] for where, _ in examples()}
         assert places >= {"README.md", "docs/section.md", "examples/kvmhost.yaml"}
 
+    def test_all_files_by_the_command(self, capsys: Any) -> None:
+        files = [str(path) for path in sorted((ROOT / "examples").rglob("*.yaml"))]
+        assert cli.main(["validate", *files]) == 0
+        said = capsys.readouterr()
+        assert said.err == "" and said.out.endswith(f"\n{len(files)} files, no errors\n")
+
     @pytest.mark.parametrize("where, text", examples(), ids=[where for where, _ in examples()])
     def test_valid(self, where: str, text: str, tmp_path: Path) -> None:
         (tmp_path / "user-data").write_text(text, encoding="utf-8")
