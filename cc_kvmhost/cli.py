@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import shlex
 import sys
 from typing import Any, Dict, Optional, Sequence, TextIO
 
@@ -122,7 +123,13 @@ def status(options: argparse.Namespace) -> int:
     asked = _Asked(options.file)
     with asked:
         report, sockets = question.look(asked.section)
-    screen.print_status(report, sockets, options.json)
+    more = " " + shlex.quote(options.file) if options.file else ""
+    screen.print_status(
+        report if options.json else asked.located(report),
+        sockets,
+        options.json,
+        f"kvmhost apply{more}",
+    )
     return FAULT if report.errors else DONE
 
 
@@ -132,7 +139,7 @@ def check(options: argparse.Namespace) -> int:
     asked = _Asked(options.file)
     with asked:
         report = run.prove(asked.section, options.level)
-    screen.print_check(report, options.json)
+    screen.print_check(report if options.json else asked.located(report), options.json)
     return FAULT if report.errors else DONE
 
 

@@ -27,6 +27,10 @@ _VERBS = {
 }
 #: How a change begins that the facts above the table already show.
 _PROFILE = "tuned profile "
+#: A change to one of libvirt's networks or pools.
+_OBJECT = re.compile(
+    r"(?P<verb>[a-z]+) (?P<kind>network|pool) (?P<name>\S+)(?: \((?P<note>.*)\))?\Z"
+)
 _UNIT = re.compile(r"(?P<daemon>.+?)(?P<socket>-(?:ro|admin|tcp|tls))?\.(?P<kind>[a-z]+)\Z")
 
 
@@ -45,6 +49,7 @@ def print_report(report: Report, as_json: bool, in_file: bool = True) -> None:
         return
     if report.result == "skipped":
         print("skipped: " + report.reason)
+        print("next     kvmhost plan --root DIR, for the tree of an image")
         return
     planned = report.result == "planned"
     facts = _choice(report)
@@ -54,7 +59,7 @@ def print_report(report: Report, as_json: bool, in_file: bool = True) -> None:
     if report.queued:
         facts.append(("queued", ", ".join(report.queued) + ": start when cloud-init is done"))
     if planned:
-        _print_facts(facts)
+        _print_facts(facts + _kvm(report))
         _print_changes(report.changed)
         print_warnings(report.warnings)
         return
@@ -80,8 +85,11 @@ def print_check(report: Report, as_json: bool) -> None:
     print_errors(report.errors)
 
 
-def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None:
-    """``sockets``: for each libvirt socket why it can't be reached, "" if it can."""
+def print_status(
+    report: Report, sockets: Dict[str, str], as_json: bool, apply: str = "kvmhost apply"
+) -> None:
+    """``sockets``: for each libvirt socket why it can't be reached, "" if it can. ``apply``: the command
+    that would make the host as asked."""
     if as_json:
         print_json(dict(report.to_json(), sockets=sockets))
         return
@@ -93,9 +101,11 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
     if report.changed:
         facts.append(("to do", _counted(report.changed, True)))
     facts += _found(report)
+    if report.mode and not report.check and not report.changed:
+        facts.append(("check", "none since boot; kvmhost check makes one"))
     facts.append(("result", _result(report.result)))
     if report.changed or refused:
-        facts.append(("next", "kvmhost apply"))
+        facts.append(("next", apply))
     _print_facts(facts)
     _print_changes(report.changed)
     if refused:
@@ -103,8 +113,15 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
     for unit, reason in sorted(refused.items()):
         _print_wrapped(f"{unit}: ", f"can't be reached: {reason}", 2)
     print_warnings(report.warnings)
-    if not report.mode:
-        print_errors(report.errors)
+    # The rest stands above.
+    print_errors([each for each in report.errors if not _is_shown(each, report, refused)])
+
+
+def _is_shown(error: str, report: Report, refused: Iterable[str]) -> bool:
+    """Whether the screen of a status has it in its tables."""
+    return error.startswith(tuple(f"{unit}: can't be reached" for unit in refused)) or any(
+        error.endswith(": " + change) for change in report.changed
+    )
 
 
 def print_verdicts(verdicts: Dict[str, Verdict], as_json: bool) -> None:
@@ -166,10 +183,20 @@ def _tuned(report: Report) -> List[Tuple[str, str]]:
     return [("tuned", after if before == after else f"{before} -> {after}")]
 
 
+def _kvm(report: Report) -> List[Tuple[str, str]]:
+    """What KVM can do, and why it can't, unless a warning or an error says so."""
+    if not report.kvm:
+        return []
+    reason = report.kvm["reason"]
+    if report.kvm["usable"] or any(reason in each for each in report.warnings + report.errors):
+        reason = ""
+    words = {True: "can be used", False: "can't be used", None: "not known"}[report.kvm["usable"]]
+    return [("KVM", words + (f": {reason}" if reason else ""))]
+
+
 def _found(report: Report) -> List[Tuple[str, str]]:
     """What KVM can do, and how far the check went."""
-    words = {True: "can be used", False: "can't be used", None: "not known"}
-    facts = [("KVM", words[report.kvm["usable"]])] if report.kvm else []
+    facts = _kvm(report)
     if report.check:
         facts.append(("check", report.check_in_words or "failed"))
     return facts
@@ -207,7 +234,8 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _counted(changes: Sequence[str], planned: bool) -> str:
-    """43: 36 to enable, 6 to mask, 1 to stop. What no verb of a unit says is counted as "other"."""
+    """43: 36 to enable, 6 to mask, 1 to stop. Of networks and pools the steps are counted; what is
+    nothing of all that is "other"."""
     if not changes:
         return "none"
     numbers: Dict[str, int] = {}
@@ -218,7 +246,8 @@ def _counted(changes: Sequence[str], planned: bool) -> str:
         elif change.startswith(_PROFILE):
             words = "profile to set" if planned else "profile set"
         else:
-            words = "other"
+            found = _OBJECT.match(change)
+            words = "for {}s".format(found.group("kind")) if found else "other"
         numbers[words] = numbers.get(words, 0) + 1
     counts = [f"{number} {words}" for words, number in numbers.items()]
     total = f"{len(changes)}: " if len(counts) > 1 else ""
@@ -233,7 +262,12 @@ def _print_changes(changes: Sequence[str]) -> None:
         if unit:
             verbs.setdefault(unit, []).append(change.split()[0])
     rows = _rows((unit, ", ".join(done)) for unit, done in verbs.items())
-    others = [each for each in changes if not (_unit_of(each) or each.startswith(_PROFILE))]
+    rows += _object_rows(changes)
+    others = [
+        each
+        for each in changes
+        if not (_unit_of(each) or each.startswith(_PROFILE) or _OBJECT.match(each))
+    ]
     if rows or others:
         print()
     width = max([len(row.words) for row in rows] or [0])
@@ -249,6 +283,19 @@ def _print_changes(changes: Sequence[str]) -> None:
         _print_wrapped(start, " ".join(row.units), 18 + width)
     for change in others:
         print(change)
+
+
+def _object_rows(changes: Sequence[str]) -> List[_Row]:
+    """A row for each network and pool: what is done to it, and the notes."""
+    verbs: Dict[str, List[str]] = {}
+    notes: Dict[str, List[str]] = {}
+    for found in filter(None, map(_OBJECT.match, changes)):
+        name = "{kind} {name}".format(**found.groupdict())
+        verbs.setdefault(name, []).append(found.group("verb"))
+        note, said = found.group("note"), notes.setdefault(name, [])
+        if note and not any(note.endswith(each) for each in said):
+            said.append(note)
+    return [_Row(name, ", ".join(done), ("; ".join(notes[name]),)) for name, done in verbs.items()]
 
 
 def _rows(units: Iterable[Tuple[str, str]]) -> List[_Row]:
