@@ -275,9 +275,9 @@ def _print_changes(changes: Sequence[str]) -> None:
     for row in rows:
         name = "" if row.name == previous else row.name
         previous = row.name
-        # A long name, such as a device's, has a line of its own.
+        # A long name, such as a device's, has a line of its own, and so have several names.
         if len(name) > 15:
-            print(_painted(name, _BOLD))
+            _print_wrapped("", name, 0, _BOLD)
             name = ""
         start = _painted(name.ljust(16), _BOLD) + row.words.ljust(width) + "  "
         _print_wrapped(start, " ".join(row.units), 18 + width)
@@ -299,17 +299,22 @@ def _object_rows(changes: Sequence[str]) -> List[_Row]:
 
 
 def _rows(units: Iterable[Tuple[str, str]]) -> List[_Row]:
-    """Units with the same words of one daemon in one row, the daemons in the order of the units."""
+    """Units with the same words of one daemon in one row, daemons with the same rows together, in the
+    order of the units."""
     table: Dict[str, Dict[str, List[str]]] = {}
     for unit, words in units:
         found = _UNIT.match(unit)
         daemon = found.group("daemon") if found else unit
         label = (found.group("socket") or found.group("kind")) if found else ""
         table.setdefault(daemon, {}).setdefault(words, []).append(label)
+    alike: Dict[Any, List[str]] = {}
+    for daemon, rows in table.items():
+        key = tuple((words, tuple(labels)) for words, labels in rows.items())
+        alike.setdefault(key, []).append(daemon)
     return [
-        _Row(daemon, words, tuple(labels))
-        for daemon, rows in table.items()
-        for words, labels in rows.items()
+        _Row(", ".join(daemons), words, labels)
+        for rows, daemons in alike.items()
+        for words, labels in rows
     ]
 
 
@@ -324,8 +329,8 @@ def _print_facts(facts: Sequence[Tuple[str, str]]) -> None:
         _print_wrapped(name.ljust(9), text)
 
 
-def _print_wrapped(start: str, text: str, column: int = 9) -> None:
-    """``column``: where each further line begins."""
+def _print_wrapped(start: str, text: str, column: int = 9, colour: str = "") -> None:
+    """``column``: where each further line begins. ``colour``: the text's."""
     indent = " " * len(re.sub(r"\033\[[0-9]*m", "", start))
     lines = textwrap.wrap(
         text,
@@ -335,7 +340,8 @@ def _print_wrapped(start: str, text: str, column: int = 9) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    print((start + "\n".join(lines)[len(indent) :]).rstrip())
+    text = "\n".join(lines)[len(indent) :]
+    print((start + (_painted(text, colour) if colour else text)).rstrip())
 
 
 def _result(result: str) -> str:

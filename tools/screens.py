@@ -75,7 +75,8 @@ INTRODUCTION = """\
 
 Each fits a terminal of 80 columns, and has colour only there. `--json` gives the same as data. Units
 stand by daemon: `socket -ro -admin service` behind `virtqemud` are `virtqemud.socket`,
-`virtqemud-ro.socket`, `virtqemud-admin.socket` and `virtqemud.service`.
+`virtqemud-ro.socket`, `virtqemud-admin.socket` and `virtqemud.service`. Daemons to which the same is
+done stand together.
 """
 
 

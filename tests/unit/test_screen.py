@@ -108,6 +108,17 @@ class TestOtherKinds:
             "\n\na               start  socket\npolish the machine\n"
         )
 
+    def test_units_with_the_same_changes_stand_together(self, capsys: Any) -> None:
+        changes = tuple(f"{verb} {name}.socket" for name in "abc" for verb in ("enable", "start"))
+        report = Report("planned", "modular", "so", changes[:5] + ("mask d.service",))
+        screen.print_report(report, False)
+        assert capsys.readouterr().out.endswith(
+            "\n\n"
+            "a, b            enable, start  socket\n"
+            "c               enable         socket\n"
+            "d               mask           service\n"
+        )
+
     def test_a_long_name(self, capsys: Any) -> None:
         name = "dev-disk-by\\x2dlabel-" + "swap" * 20
         screen.print_report(Report("planned", "modular", "so", (f"enable {name}.swap",)), False)
