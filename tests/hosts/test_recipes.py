@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import disks
 import documents
 import expect
 import packages
+import project
 import ssh
 from host import SEED, Host, has_kvm
 
@@ -312,16 +315,56 @@ def test_getting_started_with_an_image(system: str, tmp_path: Path) -> None:
         assert "virsh domifaddr kvm1" in wait
 
 
-def test_registered_by_what_user_data_runs(system: str) -> None:
-    """README on user-data that installs the package: bootcmd runs early enough, runcmd does not."""
-    for key, found in (("bootcmd", True), ("runcmd", False)):
-        text = f"#cloud-config\n{key}: [[kvmhost, register]]\nkvmhost: {{}}\n"
-        with Host(system, user_data=text) as host:
-            host.chroot(["kvmhost", "unregister"])
-            host.boot()
-            assert host.exists("/run/kvmhost/report.json") == found
-            if not found:
-                # The module has not run for this instance yet, so it runs at the next boot.
-                host.reboot()
-                assert host.report()["result"] == "ok"
-            expect.mode_is(host, expect.MODE_OF[system])
+CONTROL = """\
+Package: kvmhost
+Version: 0.1.0
+Architecture: all
+Maintainer: the tests
+Description: the package, as the distribution's package manager brings it
+"""
+#: What user-data says, and whether the package is there in time for the same boot.
+WAYS = {
+    "bootcmd: [[dpkg, --install, /srv/kvmhost.deb]]": True,
+    "packages: [kvmhost]": False,
+    "runcmd: [[dpkg, --install, /srv/kvmhost.deb]]": False,
+}
+
+
+def package_repository(system: str, directory: Path) -> Path:
+    """A layer with a package of this project, which registers it as the RPM does, and apt's only source with it."""
+    tree = directory / "package"
+    installed = project.layer(system)
+    for part in ("usr/bin", "usr/lib/python3/dist-packages/cc_kvmhost"):
+        shutil.copytree(installed / part, tree / part)
+    (tree / "DEBIAN").mkdir()
+    (tree / "DEBIAN/control").write_text(CONTROL)
+    (tree / "DEBIAN/postinst").write_text("#!/bin/sh\nset -e\nkvmhost register\n")
+    (tree / "DEBIAN/postinst").chmod(0o755)
+    layer = directory / "layer"
+    (layer / "srv").mkdir(parents=True)
+    (layer / "etc/apt").mkdir(parents=True)
+    built = layer / "srv/kvmhost.deb"
+    build = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(built)]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    checksum = hashlib.sha256(built.read_bytes()).hexdigest()
+    (layer / "srv/Packages").write_text(
+        f"{CONTROL}Filename: ./kvmhost.deb\nSize: {built.stat().st_size}\nSHA256: {checksum}\n"
+    )
+    (layer / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv ./\n")
+    return layer
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.split(":")[0])
+def test_the_package_by_user_data(way: str, system: str, tmp_path: Path) -> None:
+    """README on user-data that installs the package: bootcmd runs early enough, packages and runcmd do not."""
+    text = f"#cloud-config\n{way}\nkvmhost: {{}}\n"
+    layers = [package_repository(system, tmp_path)]
+    with Host(system, user_data=text, install=False, layers=layers) as host:
+        host.boot()
+        assert host.run(["kvmhost", "register", "--check"]).stdout == ""
+        assert host.exists("/run/kvmhost/report.json") == WAYS[way]
+        if not WAYS[way]:
+            # The module has not run for this instance yet, so it runs at the next boot.
+            host.reboot()
+        assert host.report()["result"] == "ok", host.report()
+        expect.mode_is(host, expect.MODE_OF[system])
