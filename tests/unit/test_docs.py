@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any, List, Set, Tuple
 
@@ -135,6 +136,41 @@ class TestLinks:
         assert path.exists()
         if anchor:
             assert anchor in anchors(path)
+
+    def test_addresses(self, tmp_path: Path) -> None:
+        """Whether they answer, `make links` asks on a connected machine; here a server of our own does."""
+        import http.server
+
+        spec = importlib.util.spec_from_file_location("links", str(ROOT / "tools/links.py"))
+        assert spec and spec.loader
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
+        assert len(tool.links()) > 5
+
+        class Page(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200 if self.path == "/here" else 404)
+                self.end_headers()
+
+            def log_message(self, *words: Any) -> None:
+                pass
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Page)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        assert tool.problem(f"{base}/here") == ""
+        assert tool.problem(f"{base}/gone").startswith("404")
+        server.shutdown()
+        server.server_close()
+        assert "refused" in tool.problem(f"{base}/here")
+        (tmp_path / "docs").mkdir()
+        (tmp_path / "docs/a.md").write_text(
+            f"[x]({base}/here), [y]\n\n[y]: {base}/gone\n[z](b.md)\n"
+        )
+        assert tool.links(tmp_path) == {
+            f"{base}/here": ["docs/a.md"],
+            f"{base}/gone": ["docs/a.md"],
+        }
 
     def test_the_index_has_each_document(self) -> None:
         text = (ROOT / "docs/README.md").read_text(encoding="utf-8")
