@@ -34,6 +34,9 @@ test-images: setup ## An image built and booted in QEMU without KVM, ten minutes
 rpm: ## Build the RPMs for EL 8, 9 and 10 into dist/
 	@for release in 8 9 10; do images/build-rpm --release $$release || exit; done
 
+links: ## Ask for each address that the documents link to (a connected machine)
+	@python3 tools/links.py
+
 verify-centos: ## Build and boot both real images (a connected machine)
 	@images/verify-centos
 
@@ -54,4 +57,4 @@ bench: setup ## Measure a run against systemctl and Ansible; a quarter of an hou
 clean: ## Remove what the targets made here (the cache of roots stays)
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup test lint unit editors hosts test-more-hosts images test-images rpm verify-centos roots demo shell bench clean
+.PHONY: help setup test lint unit editors hosts test-more-hosts images test-images rpm links verify-centos roots demo shell bench clean

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import shlex
 import sys
 from typing import Any, Dict, Optional, Sequence, TextIO
 
@@ -70,7 +71,9 @@ def _run(argv: Optional[Sequence[str]]) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    verdicts = {name: document.judge(name) for name in options.files}
+    # Each once: standard input can be read only once.
+    files = dict.fromkeys(options.files)
+    verdicts = {document.title(name): document.judge(name) for name in files}
     screen.print_verdicts(verdicts, options.json)
     return FAULT if any(verdict.problems for verdict in verdicts.values()) else DONE
 
@@ -120,7 +123,13 @@ def status(options: argparse.Namespace) -> int:
     asked = _Asked(options.file)
     with asked:
         report, sockets = question.look(asked.section)
-    screen.print_status(report, sockets, options.json)
+    more = " " + shlex.quote(options.file) if options.file else ""
+    screen.print_status(
+        report if options.json else asked.located(report),
+        sockets,
+        options.json,
+        f"kvmhost apply{more}",
+    )
     return FAULT if report.errors else DONE
 
 
@@ -130,7 +139,7 @@ def check(options: argparse.Namespace) -> int:
     asked = _Asked(options.file)
     with asked:
         report = run.prove(asked.section, options.level)
-    screen.print_check(report, options.json)
+    screen.print_check(report if options.json else asked.located(report), options.json)
     return FAULT if report.errors else DONE
 
 

@@ -14,6 +14,14 @@ from .problems import Path, dotted, homes, joined, nearest, shown
 
 STDIN = "-"
 
+#: What YAML takes a plain scalar for.
+_SCALARS = {
+    "tag:yaml.org,2002:bool": "true or false",
+    "tag:yaml.org,2002:float": "a number",
+    "tag:yaml.org,2002:int": "a whole number",
+    "tag:yaml.org,2002:timestamp": "a date",
+}
+
 
 class Finding(NamedTuple):
     line: int
@@ -51,8 +59,11 @@ class Document(NamedTuple):
     def located(self, problem: str) -> str:
         """The problem with file and line before it, if it begins with a key of the section."""
         places = {dotted(path[1:]): path for path in self.lines if path[:1] == (KEY,)}
-        path = places.get(problem.split(": ", 1)[0])
-        return problem if path is None else f"{self.name}:{self.line(path)}: {problem}"
+        place = problem.split(": ", 1)[0]
+        # What a merge key (<<) brings has no line of its own here: that of the nearest place above.
+        while place and place not in places:
+            place = place[: max(place.rfind("."), place.rfind("["), 0)]
+        return f"{self.name}:{self.line(places[place])}: {problem}" if place else problem
 
 
 class Verdict(NamedTuple):
@@ -72,16 +83,16 @@ def read(name: str) -> Document:
     name, data = _bytes(name)
     text = user_data.cloud_config(name, data)
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _loader(text)
         node = loader.get_single_node()
         places = _Places(loader)
         places.visit(node)
         content = {} if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         line, what = _yaml_problem(error, text)
         raise KvmhostError([f"{name}:{line}: not YAML: {what}"]) from error
     except RecursionError as error:
-        raise KvmhostError([f"{name}:1: nested too deeply to be read"]) from error
+        raise KvmhostError([f"{name}: nested too deeply to be read"]) from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -105,6 +116,11 @@ def read_section(name: str) -> Document:
     return document
 
 
+def title(name: str) -> str:
+    """A file's name in messages."""
+    return "<stdin>" if name == STDIN else name
+
+
 def judge(name: str) -> Verdict:
     try:
         document = read(name)
@@ -119,7 +135,7 @@ def judge(name: str) -> Verdict:
 def _bytes(name: str) -> Tuple[str, bytes]:
     """A file's name for messages, and its content."""
     if name == STDIN:
-        return "<stdin>", _standard_input()
+        return title(name), _standard_input()
     try:
         # Reading a FIFO, socket or device might never end.
         if stat.S_IFMT(os.stat(name).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
@@ -137,6 +153,27 @@ def _standard_input() -> bytes:
         return sys.stdin.buffer.read()
     except OSError as error:
         raise KvmhostError([f"<stdin>: can't be read: {error.strerror}"]) from error
+
+
+def _loader(text: str) -> Any:
+    """A YAML loader whose every error says where. A scalar that can't be what it is taken for ends
+    PyYAML's own with a ValueError, KeyError or AttributeError."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (yaml.YAMLError, RecursionError):
+                raise
+            except Exception as error:
+                kind = _SCALARS.get(node.tag, "what its tag says")
+                what = f"{shown(node.value)} can't be read as {kind}"
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{what}; if it is a text, write it in quotes", node.start_mark
+                ) from error
+
+    return Loader(text)
 
 
 class _Places:
@@ -193,6 +230,9 @@ def _stray_keys(content: Dict[Any, Any], lines: Dict[Path, int]) -> List[Finding
     ours = homes(load_schema())
     findings = []
     for key in content:
+        if KEY not in content and isinstance(content[key], dict) and KEY in content[key]:
+            what = f"{joined((key, KEY))}: stands under {shown(key)}; it belongs at the left margin"
+            findings.append(Finding(lines[(key, KEY)], what))
         if not isinstance(key, str) or key == KEY or key in user_data.KEYS or _odd_space(key[:1]):
             continue
         near = nearest(key, user_data.KEYS, 0.8)
@@ -204,7 +244,7 @@ def _stray_keys(content: Dict[Any, Any], lines: Dict[Path, int]) -> List[Finding
             what = f"did you mean {near!r}?"
         else:
             continue
-        findings.append(Finding(lines[(key,)], f"unknown key {key!r}; {what}"))
+        findings.append(Finding(lines[(key,)], f"unknown key {ascii(key)}; {what}"))
     return findings
 
 
@@ -215,39 +255,83 @@ def _odd_space(character: str) -> str:
     return f"U+{ord(character):04X} ({unicodedata.name(character, 'invisible').lower()})"
 
 
-def _yaml_problem(error: Exception, text: str) -> Tuple[int, str]:
+def _yaml_problem(error: Any, text: str) -> Tuple[int, str]:
     """The line and the words for what a YAML parser found."""
     import yaml
 
     if isinstance(error, yaml.reader.ReaderError):
-        line = text.count("\n", 0, error.position) + 1
-        return line, f"the character #x{error.character:04x} is not allowed"
-    problem = getattr(error, "problem", None) or str(error)
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return 1, problem
+        line = len(_rows(text[: error.position]))
+        return line, f"the character U+{error.character:04X} is not allowed"
+    problem, mark = getattr(error, "problem", None) or str(error), error.problem_mark
     opened = _unclosed(text)
     if opened:
         return opened
-    rows = text.split("\n")
-    row = rows[mark.line] if mark.line < len(rows) else ""
+    if "found another document" in problem:
+        return mark.line + 1, "a second document begins here; cloud-init reads one only"
+    rows = _rows(text)
     if problem.startswith("found character '\\t'"):
         return mark.line + 1, "a tab, where YAML allows spaces only"
-    # "timeout:120" is a text, and what follows it does not fit: the text may stand a line above.
+    # What does not fit may be the end of a text that stands a line above.
     for number in (mark.line, mark.line - 1):
-        above = rows[number] if 0 <= number < len(rows) else ""
-        glued = re.match(r"\s*(?:- )?([A-Za-z_]+):[^\s:/]", above)
-        if glued:
-            return number + 1, f"a space is missing after '{glued.group(1)}:'"
-    odd = [_odd_space(each) for each in row[: len(row) - len(row.lstrip())]]
-    if any(odd):
-        return mark.line + 1, f"{next(filter(None, odd))} in the indentation; indent with spaces"
-    stray = re.search(r"expected <block end>, but found ('[]}]')", problem)
+        hint = _row_problem(rows[number], number < mark.line) if 0 <= number < len(rows) else ""
+        if hint:
+            return number + 1, hint
+    return mark.line + 1, _in_other_words(problem, rows[mark.line :][:1], mark.column)
+
+
+def _rows(text: str) -> List[str]:
+    """The lines of a text, by YAML's line breaks."""
+    return re.split("\r\n|[\r\n\x85\u2028\u2029]", text)
+
+
+def _row_problem(row: str, above: bool) -> str:
+    """What a row has that YAML can't read, if it is a usual mistake.
+
+    :param above: it stands above the one where the parser stopped
+    """
+    if re.match(r"(<{7}|={7}|>{7})( |$)", row):
+        return "a merge conflict that is not resolved"
+    if "{{" in row or "{%" in row:
+        return f"a jinja template; it needs {user_data.JINJA!r} above {user_data.HEADER}"
+    glued = re.match(r"\s*(?:- )?([A-Za-z_]+):[^\s:/]", row)
+    if glued:
+        return f"a space is missing after '{glued.group(1)}:'"
+    stated = re.match(r"\s*([A-Za-z_]+) *= *\S", row)
+    if stated:
+        return f"write '{stated.group(1)}: ' instead of '{stated.group(1)} ='"
+    if above and re.match(r"\s*[A-Za-z_]+\s*$", row):
+        return f"a ':' is missing after {row.strip()!r}"
+    odd = next(filter(None, map(_odd_space, row)), "")
+    if odd and not above:
+        return f"{odd}, which is no space for YAML"
+    return ""
+
+
+def _in_other_words(problem: str, row: List[str], column: int) -> str:
+    """A parser's problem, said of the row that it stopped in."""
+    before = row[0][:column].strip() if row else ""
+    stray = re.search(r"expected <block end>, but found '(.*)'", problem)
+    if stray and stray.group(1) in "]}":
+        return f"the '{stray.group(1)}' closes nothing"
+    if stray and stray.group(1) == ":" and not before:
+        return "a key is missing before the ':'"
+    if stray and stray.group(1) == "<scalar>" and before:
+        return "a text behind a value that has ended"
+    if problem.startswith("mapping values are not"):
+        if re.search(r":\s", before):
+            return "a second ':' on one line; a text that has one needs quotes"
+        return "indented deeper than the line above allows"
     if stray:
-        return mark.line + 1, f"the {stray.group(1)} closes nothing"
-    if problem.startswith(("mapping values are not", "expected <block end>")):
-        return mark.line + 1, f"{problem}; is it indented as the lines above?"
-    return mark.line + 1, problem
+        return "not indented as the lines above"
+    if problem.startswith("found unhashable key"):
+        return "a mapping or a list in the place of a key"
+    if problem.startswith("expected alphabetic"):
+        return "* and & begin an alias or an anchor; a text that begins so needs quotes"
+    if "cannot start any token" in problem:
+        return f"{problem}; a text that begins so needs quotes"
+    if problem.startswith("could not determine a constructor"):
+        return "a tag or '=' that cloud-init does not know; a text of that kind needs quotes"
+    return problem
 
 
 def _unclosed(text: str) -> Optional[Tuple[int, str]]:
@@ -266,7 +350,7 @@ def _unclosed(text: str) -> Optional[Tuple[int, str]]:
         if "quoted scalar" not in str(error.context) or "end of stream" not in str(error.problem):
             return None
         mark: Any = error.context_mark
-        row = text.split("\n")[mark.line]
+        row = _rows(text)[mark.line]
         return mark.line + 1, f"the {row[mark.column : mark.column + 1]} is not closed"
     if not opened:
         return None

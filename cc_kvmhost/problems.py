@@ -69,8 +69,9 @@ def joined(path: Path) -> str:
     """a.b[1] for (a, b, 1)."""
     text = ""
     for part in path:
-        plain = isinstance(part, str) and re.match(r"[A-Za-z0-9_-]+\Z", part)
-        text += f".{part}" if plain else f"[{shown(part)}]"
+        plain = isinstance(part, str) and re.match(r"[A-Za-z0-9_-]{1,80}\Z", part)
+        # In ASCII: a letter of another alphabet may look like the one that belongs there.
+        text += f".{part}" if plain else f"[{in_ascii(shown(part))}]"
     return text.lstrip(".")
 
 
@@ -80,9 +81,19 @@ def shown(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
+    if isinstance(value, set):
+        return "a set"
+    if isinstance(value, bytes):
+        return "binary data"
     text = json.dumps(value, default=str, ensure_ascii=False)
     text = "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
-    return text if len(text) <= 80 else text[:77] + "..."
+    if len(text) <= 80:
+        return text
+    return text[:76] + '..."' if text.endswith('"') else text[:77] + "..."
+
+
+def in_ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def nearest(word: str, known: Iterable[str], likeness: float = 0.62) -> Optional[str]:
@@ -156,10 +167,12 @@ def _unknown(path: Path, key: Any, known: List[str], schema: Dict[str, Any]) -> 
     glued = name.split(":")[0]
     if home is not None:
         hint = f"it belongs under {dotted(home)}. "
+    elif name == KEY:
+        hint = "the section stands in itself: take one of the two away. "
     elif glued != name and glued in known:
         hint = f"a space is missing after '{glued}:'. "
     else:
-        near = nearest(name, known)
+        near = nearest(name, known) if isinstance(key, str) else None
         hint = f"did you mean {near!r}? " if near else ""
     return Problem(path + (key,), "unknown key; {}Known here: {}".format(hint, ", ".join(known)))
 
@@ -179,29 +192,91 @@ def _repeated(path: Path, items: List[Any]) -> List[Problem]:
 
 def _hint(value: Any, rule: Dict[str, Any]) -> str:
     """What was probably meant by a value that is not allowed, with a space before it; or ""."""
+    types = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
+    if value is None and "default" in rule:
+        return " (leave the key out for the default)"
+    if "object" in types:
+        return _mapping_hint(value, rule)
+    if "integer" in types and isinstance(value, float) and value.is_integer():
+        return f" (write {value:.0f})"
     if not isinstance(value, str):
         return ""
-    types = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
     if any(quote in value for quote in _TYPOGRAPHIC):
         return " (typographic quotes are no quotes in YAML: write \" or ')"
-    if "object" in types:
-        key = value.split(":")[0]
-        if key != value and key in rule["properties"]:
-            return f" (a space is missing after '{key}:')"
-    if "array" in types and value:
-        items = [each for each in re.split(r"[,\s]+", value) if each]
-        return " (write it as a list: [{}])".format(", ".join(items))
+    if re.match(r"[^\s#]+#", value):
+        return " (a comment needs a space before its #)"
+    if value != value.strip() and _fits(value.strip(), rule):
+        return f" (write {value.strip()}, without white space around it)"
+    if "array" in types:
+        return _list_hint(value, rule["items"])
     if "integer" in types and value.isdigit() or "boolean" in types and value in ("true", "false"):
         return " (write it without quotes)"
     if "boolean" in types and value.lower() in ("yes", "no", "on", "off"):
         return " (write {})".format("true" if value.lower() in ("yes", "on") else "false")
+    if "integer" in types and value.strip().isdigit():
+        return f" (write {value.strip()}, without white space around it)"
+    seconds = re.match(r"([0-9]+) ?s(ec|econds)?\Z", value)
+    if "integer" in types and seconds:
+        return f" (write {seconds.group(1)}: it counts seconds)"
     if "enum" in rule:
-        near = nearest(value, [str(each) for each in rule["enum"]])
+        near = _daemons_word(value, rule["enum"]) or nearest(value, rule["enum"])
         return f" (did you mean {near!r}?)" if near else ""
     instance = re.match(r"([A-Za-z0-9_:.\\-]+)@(\.[a-z]+)\Z", value)
     if "pattern" in rule and instance:
         return " (a template; name an instance: {}@NAME{})".format(*instance.groups())
     return ""
+
+
+def _mapping_hint(value: Any, rule: Dict[str, Any]) -> str:
+    """What was probably meant where a mapping belongs."""
+    keys = rule["properties"]
+    if value is False:
+        return " (write {enabled: false})" if "enabled" in keys else " (leave the key out)"
+    if value is True or value in ("", "enabled"):
+        return "" if "required" in rule else " (write {} for all defaults)"
+    if not isinstance(value, str):
+        return ""
+    if any(quote in value for quote in _TYPOGRAPHIC):
+        return " (typographic quotes are no quotes in YAML: write \" or ')"
+    glued = re.match(r"([A-Za-z_]+):", value)
+    if glued and glued.group(1) in keys:
+        if re.match("[ \n]", value[glued.end() :]):
+            return " (a text, by the | or > before it: take that away)"
+        return f" (a space is missing after '{glued.group(1)}:')"
+    stated = re.match(r"([A-Za-z_]+)[\s=]+(\S.*)\Z", value)
+    if stated and stated.group(1) in keys:
+        return " (write {}: {})".format(*stated.groups())
+    if "required" not in rule:  # where one key is enough
+        for key, each in keys.items():
+            if _fits(value, each):
+                return f" (write {{{key}: {value}}})"
+    return ""
+
+
+def _list_hint(value: str, item: Dict[str, Any]) -> str:
+    """What was probably meant where a list belongs."""
+    items = [each for each in re.split(r"[,\s]+", value) if each]
+    if re.match(r"-\S", value):
+        return " (a space is missing after '-')"
+    if value[:1] in ("\u2013", "\u2014"):
+        return " (a list has hyphens: -)"
+    if items and all(_fits(each, item) for each in items):
+        return " (write it as a list: [{}])".format(", ".join(items))
+    return ""
+
+
+def _fits(value: str, rule: Dict[str, Any]) -> bool:
+    """Whether a rule for one word allows this one."""
+    if "enum" in rule:
+        return value in rule["enum"]
+    return "pattern" in rule and re.match(rule["pattern"], value) is not None
+
+
+def _daemons_word(value: str, allowed: List[str]) -> Optional[str]:
+    """A driver, or the mode, for the name of its daemon."""
+    if value.startswith("libvirtd") and "monolithic" in allowed:
+        return "monolithic"
+    return next((each for each in allowed if value.startswith(f"virt{each}d")), None)
 
 
 def _allowed(rule: Dict[str, Any]) -> str:

@@ -100,7 +100,9 @@ class Report(NamedTuple):
     def summary(self) -> str:
         """The report in one line, for logs."""
         if self.result == "failed":
-            kept = f" ({len(self.changed)} changes are kept)" if self.changes_kept else ""
+            number = len(self.changed)
+            changes = f"{number} changes are" if number != 1 else "1 change is"
+            kept = f" ({changes} kept)" if self.changes_kept else ""
             return f"failed{kept}: " + "; ".join(self.errors)
         if self.result == "skipped":
             return "skipped: " + self.reason

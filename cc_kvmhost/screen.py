@@ -12,6 +12,8 @@ from .document import Verdict
 from .report import PATH, Report
 
 WIDTH = 80
+#: How many names of a list validate shows.
+_MOST_NAMES = 8
 _GREEN, _RED, _BOLD = "32", "31", "1"
 
 #: The verb of a change to a unit -> its past participle.
@@ -25,6 +27,10 @@ _VERBS = {
 }
 #: How a change begins that the facts above the table already show.
 _PROFILE = "tuned profile "
+#: A change to one of libvirt's networks or pools.
+_OBJECT = re.compile(
+    r"(?P<verb>[a-z]+) (?P<kind>network|pool) (?P<name>\S+)(?: \((?P<note>.*)\))?\Z"
+)
 _UNIT = re.compile(r"(?P<daemon>.+?)(?P<socket>-(?:ro|admin|tcp|tls))?\.(?P<kind>[a-z]+)\Z")
 
 
@@ -43,6 +49,7 @@ def print_report(report: Report, as_json: bool, in_file: bool = True) -> None:
         return
     if report.result == "skipped":
         print("skipped: " + report.reason)
+        print("next     kvmhost plan --root DIR, for the tree of an image")
         return
     planned = report.result == "planned"
     facts = _choice(report)
@@ -52,7 +59,7 @@ def print_report(report: Report, as_json: bool, in_file: bool = True) -> None:
     if report.queued:
         facts.append(("queued", ", ".join(report.queued) + ": start when cloud-init is done"))
     if planned:
-        _print_facts(facts)
+        _print_facts(facts + _kvm(report))
         _print_changes(report.changed)
         print_warnings(report.warnings)
         return
@@ -78,8 +85,11 @@ def print_check(report: Report, as_json: bool) -> None:
     print_errors(report.errors)
 
 
-def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None:
-    """``sockets``: for each libvirt socket why it can't be reached, "" if it can."""
+def print_status(
+    report: Report, sockets: Dict[str, str], as_json: bool, apply: str = "kvmhost apply"
+) -> None:
+    """``sockets``: for each libvirt socket why it can't be reached, "" if it can. ``apply``: the command
+    that would make the host as asked."""
     if as_json:
         print_json(dict(report.to_json(), sockets=sockets))
         return
@@ -91,9 +101,11 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
     if report.changed:
         facts.append(("to do", _counted(report.changed, True)))
     facts += _found(report)
+    if report.mode and not report.check and not report.changed:
+        facts.append(("check", "none since boot; kvmhost check makes one"))
     facts.append(("result", _result(report.result)))
     if report.changed or refused:
-        facts.append(("next", "kvmhost apply"))
+        facts.append(("next", apply))
     _print_facts(facts)
     _print_changes(report.changed)
     if refused:
@@ -101,8 +113,15 @@ def print_status(report: Report, sockets: Dict[str, str], as_json: bool) -> None
     for unit, reason in sorted(refused.items()):
         _print_wrapped(f"{unit}: ", f"can't be reached: {reason}", 2)
     print_warnings(report.warnings)
-    if not report.mode:
-        print_errors(report.errors)
+    # The rest stands above.
+    print_errors([each for each in report.errors if not _is_shown(each, report, refused)])
+
+
+def _is_shown(error: str, report: Report, refused: Iterable[str]) -> bool:
+    """Whether the screen of a status has it in its tables."""
+    return error.startswith(tuple(f"{unit}: can't be reached" for unit in refused)) or any(
+        error.endswith(": " + change) for change in report.changed
+    )
 
 
 def print_verdicts(verdicts: Dict[str, Verdict], as_json: bool) -> None:
@@ -164,10 +183,20 @@ def _tuned(report: Report) -> List[Tuple[str, str]]:
     return [("tuned", after if before == after else f"{before} -> {after}")]
 
 
+def _kvm(report: Report) -> List[Tuple[str, str]]:
+    """What KVM can do, and why it can't, unless a warning or an error says so."""
+    if not report.kvm:
+        return []
+    reason = report.kvm["reason"]
+    if report.kvm["usable"] or any(reason in each for each in report.warnings + report.errors):
+        reason = ""
+    words = {True: "can be used", False: "can't be used", None: "not known"}[report.kvm["usable"]]
+    return [("KVM", words + (f": {reason}" if reason else ""))]
+
+
 def _found(report: Report) -> List[Tuple[str, str]]:
     """What KVM can do, and how far the check went."""
-    words = {True: "can be used", False: "can't be used", None: "not known"}
-    facts = [("KVM", words[report.kvm["usable"]])] if report.kvm else []
+    facts = _kvm(report)
     if report.check:
         facts.append(("check", report.check_in_words or "failed"))
     return facts
@@ -178,18 +207,18 @@ def _section(config: Config) -> str:
     usual = parse({})
     words = ["mode by release" if config.mode == "auto" else config.mode]
     if config.drivers != usual.drivers:
-        words.append("drivers " + " ".join(config.drivers))
+        words.append("drivers " + _names(config.drivers))
     if config.tls:
         words.append("TLS")
     if not config.autostart:
         words.append("no autostart")
     for key in ("networks", "pools"):
         names = [each.name for each in getattr(config, key)]
-        words += [f"{key} " + " ".join(names)] if names else []
+        words += [f"{key} " + _names(names)] if names else []
     profile = config.profile or "with its own profile"
     words.append(f"tuned {profile}" if config.tuned else "tuned left alone")
     if config.units:
-        words.append("units " + " ".join(config.units))
+        words.append("units " + _names(config.units))
     if config.timeout != usual.timeout:
         words.append(f"timeout {config.timeout} s")
     if config.kvm != usual.kvm:
@@ -199,8 +228,14 @@ def _section(config: Config) -> str:
     return ", ".join(words)
 
 
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return " ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _counted(changes: Sequence[str], planned: bool) -> str:
-    """43: 36 to enable, 6 to mask, 1 to stop. What no verb of a unit says is counted as "other"."""
+    """43: 36 to enable, 6 to mask, 1 to stop. Of networks and pools the steps are counted; what is
+    nothing of all that is "other"."""
     if not changes:
         return "none"
     numbers: Dict[str, int] = {}
@@ -211,7 +246,8 @@ def _counted(changes: Sequence[str], planned: bool) -> str:
         elif change.startswith(_PROFILE):
             words = "profile to set" if planned else "profile set"
         else:
-            words = "other"
+            found = _OBJECT.match(change)
+            words = "for {}s".format(found.group("kind")) if found else "other"
         numbers[words] = numbers.get(words, 0) + 1
     counts = [f"{number} {words}" for words, number in numbers.items()]
     total = f"{len(changes)}: " if len(counts) > 1 else ""
@@ -226,7 +262,12 @@ def _print_changes(changes: Sequence[str]) -> None:
         if unit:
             verbs.setdefault(unit, []).append(change.split()[0])
     rows = _rows((unit, ", ".join(done)) for unit, done in verbs.items())
-    others = [each for each in changes if not (_unit_of(each) or each.startswith(_PROFILE))]
+    rows += _object_rows(changes)
+    others = [
+        each
+        for each in changes
+        if not (_unit_of(each) or each.startswith(_PROFILE) or _OBJECT.match(each))
+    ]
     if rows or others:
         print()
     width = max([len(row.words) for row in rows] or [0])
@@ -234,9 +275,9 @@ def _print_changes(changes: Sequence[str]) -> None:
     for row in rows:
         name = "" if row.name == previous else row.name
         previous = row.name
-        # A long name, such as a device's, has a line of its own.
+        # A long name, such as a device's, has a line of its own, and so have several names.
         if len(name) > 15:
-            print(_painted(name, _BOLD))
+            _print_wrapped("", name, 0, _BOLD)
             name = ""
         start = _painted(name.ljust(16), _BOLD) + row.words.ljust(width) + "  "
         _print_wrapped(start, " ".join(row.units), 18 + width)
@@ -244,18 +285,36 @@ def _print_changes(changes: Sequence[str]) -> None:
         print(change)
 
 
+def _object_rows(changes: Sequence[str]) -> List[_Row]:
+    """A row for each network and pool: what is done to it, and the notes."""
+    verbs: Dict[str, List[str]] = {}
+    notes: Dict[str, List[str]] = {}
+    for found in filter(None, map(_OBJECT.match, changes)):
+        name = "{kind} {name}".format(**found.groupdict())
+        verbs.setdefault(name, []).append(found.group("verb"))
+        note, said = found.group("note"), notes.setdefault(name, [])
+        if note and not any(note.endswith(each) for each in said):
+            said.append(note)
+    return [_Row(name, ", ".join(done), ("; ".join(notes[name]),)) for name, done in verbs.items()]
+
+
 def _rows(units: Iterable[Tuple[str, str]]) -> List[_Row]:
-    """Units with the same words of one daemon in one row, the daemons in the order of the units."""
+    """Units with the same words of one daemon in one row, daemons with the same rows together, in the
+    order of the units."""
     table: Dict[str, Dict[str, List[str]]] = {}
     for unit, words in units:
         found = _UNIT.match(unit)
         daemon = found.group("daemon") if found else unit
         label = (found.group("socket") or found.group("kind")) if found else ""
         table.setdefault(daemon, {}).setdefault(words, []).append(label)
+    alike: Dict[Any, List[str]] = {}
+    for daemon, rows in table.items():
+        key = tuple((words, tuple(labels)) for words, labels in rows.items())
+        alike.setdefault(key, []).append(daemon)
     return [
-        _Row(daemon, words, tuple(labels))
-        for daemon, rows in table.items()
-        for words, labels in rows.items()
+        _Row(", ".join(daemons), words, labels)
+        for rows, daemons in alike.items()
+        for words, labels in rows
     ]
 
 
@@ -270,8 +329,8 @@ def _print_facts(facts: Sequence[Tuple[str, str]]) -> None:
         _print_wrapped(name.ljust(9), text)
 
 
-def _print_wrapped(start: str, text: str, column: int = 9) -> None:
-    """``column``: where each further line begins."""
+def _print_wrapped(start: str, text: str, column: int = 9, colour: str = "") -> None:
+    """``column``: where each further line begins. ``colour``: the text's."""
     indent = " " * len(re.sub(r"\033\[[0-9]*m", "", start))
     lines = textwrap.wrap(
         text,
@@ -281,7 +340,8 @@ def _print_wrapped(start: str, text: str, column: int = 9) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    print((start + "\n".join(lines)[len(indent) :]).rstrip())
+    text = "\n".join(lines)[len(indent) :]
+    print((start + (_painted(text, colour) if colour else text)).rstrip())
 
 
 def _result(result: str) -> str:

@@ -9,6 +9,8 @@ from .errors import KvmhostError
 from .problems import shown
 
 HEADER = "#cloud-config"
+#: How HEADER begins in base64, as some clouds' commands want user-data.
+_HEADER_IN_BASE64 = "I2Nsb3VkLWNvbmZp"
 JINJA = "## template: jinja"
 INSTANCE_DATA = "/run/cloud-init/instance-data.json"
 
@@ -21,6 +23,14 @@ _OTHER_KINDS = (
     ("#include", "a list of addresses to include; check the files they lead to"),
     ("#part-handler", "a part handler, which has no kvmhost section"),
     ("#!", "a script, which has no kvmhost section"),
+)
+
+#: What compressed files begin with. cloud-init unpacks gzip only.
+_COMPRESSED = (
+    (b"\xfd7zXZ", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PK\x03\x04", "zip"),
 )
 
 #: The keys of cloud-config that cloud-init 22.4 to 26.2 has in its schema, and those that its other
@@ -83,9 +93,16 @@ def _decoded(name: str, data: bytes) -> str:
                 " kvmhost validate -"
             ]
         )
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:1] == b"\0" or data[1:2] == b"\0":
+    for beginning, program in _COMPRESSED:
+        if data.startswith(beginning):
+            raise KvmhostError([f"{name}: compressed with {program}; cloud-init unpacks only gzip"])
+    encoding = _wide_encoding(data)
+    if encoding:
         raise KvmhostError(
-            [f"{name}:1: UTF-16; cloud-init reads UTF-8 only; iconv -f UTF-16 -t UTF-8 converts it"]
+            [
+                f"{name}:1: {encoding}; cloud-init reads UTF-8 only;"
+                f" iconv -f {encoding} -t UTF-8 converts it"
+            ]
         )
     try:
         text = data.decode("utf-8")
@@ -109,10 +126,22 @@ def _decoded(name: str, data: bytes) -> str:
     return text
 
 
+def _wide_encoding(data: bytes) -> str:
+    """UTF-16 or UTF-32, by the byte order mark or the zeros that ASCII's characters have there; or ""."""
+    if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff") or data[:3] == b"\0\0\0":
+        return "UTF-32"
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "UTF-16"
+    zeros = [byte == 0 for byte in data[:4]]
+    return "UTF-16" if zeros in ([True, False] * 2, [False, True] * 2) else ""
+
+
 def _not_cloud_config(text: str) -> str:
     if not text.strip():
         return f"the file is empty; cloud-config begins with {HEADER}"
     first = text.lstrip().split("\n", 1)[0].rstrip()
+    if first.startswith(_HEADER_IN_BASE64):
+        return "base64; to check what is in it: base64 -d FILE | kvmhost validate -"
     return (
         f"the first line is {shown(first)}; cloud-init takes the file for cloud-config only if it"
         f" is {HEADER}"

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/unit")]
@@ -20,8 +20,11 @@ import model_hosts as hosts  # noqa: E402
 from cc_kvmhost import cli, plan, report, run  # noqa: E402
 from cc_kvmhost.check import Check  # noqa: E402
 from cc_kvmhost.host import Host  # noqa: E402
+from cc_kvmhost.kvm import Kvm  # noqa: E402
 from cc_kvmhost.virt import sockets  # noqa: E402
 from cc_kvmhost.virt.guests import Guest  # noqa: E402
+from cc_kvmhost.virt.objects import Objects  # noqa: E402
+from cc_kvmhost.virt.pools import Place  # noqa: E402
 
 TARGET = ROOT / "docs/screens.md"
 
@@ -42,7 +45,29 @@ kvmhost:
     drivers: [quemu, network
   timeout:120
 """
+NETWORKS = """\
+#cloud-config
+kvmhost:
+  libvirt:
+    networks:
+      - {name: default, mode: nat}
+    pools:
+      - {name: vms, type: dir, path: /srv/vms}
+"""
+KVM = """\
+#cloud-config
+kvmhost:
+  kvm: require
+"""
 LESS_BAD = BAD.replace("network\n", "network]\n").replace("timeout:", "timeout: ")
+FILES = {
+    "good.yaml": GOOD,
+    "bad.yaml": BAD,
+    "mended.yaml": LESS_BAD,
+    "networks.yaml": NETWORKS,
+    "kvm.yaml": KVM,
+    "none.yaml": "#cloud-config\npackages: [cockpit]\n",
+}
 
 INTRODUCTION = """\
 <!-- Written by tools/screens.py from cc_kvmhost/screen.py and model hosts: change those. -->
@@ -50,21 +75,30 @@ INTRODUCTION = """\
 
 Each fits a terminal of 80 columns, and has colour only there. `--json` gives the same as data. Units
 stand by daemon: `socket -ro -admin service` behind `virtqemud` are `virtqemud.socket`,
-`virtqemud-ro.socket`, `virtqemud-admin.socket` and `virtqemud.service`.
+`virtqemud-ro.socket`, `virtqemud-admin.socket` and `virtqemud.service`. Daemons to which the same is
+done stand together.
 """
 
 
 class Machine:
-    """A model host that the commands find instead of this one."""
+    """A model host that the commands find instead of this one.
 
-    def __init__(self, here: Host, refused: Dict[str, str]) -> None:
+    :param refused: why a socket can't be reached
+    :param fault: what a check finds
+    """
+
+    def __init__(self, here: Host, refused: Dict[str, str], fault: str = "") -> None:
         self.here = here
         self._refused = refused
+        self._fault = fault
+        self._made: Optional[Check] = None
 
     def preview(self, section: Any, force: bool = False) -> report.Report:
         config = hosts.config(**(section or {}))
         chosen = plan.make(config, self.here, force)
-        return report.of_plan(chosen, config, self.here, report.Steps())
+        found = report.of_plan(chosen, config, self.here, report.Steps())
+        made = self._made and not chosen.changed and self._made._replace(reused=True)._asdict()
+        return found._replace(check=made or None)
 
     def apply(self, section: Any, force: bool = False) -> report.Report:
         config = hosts.config(**(section or {}))
@@ -72,12 +106,33 @@ class Machine:
         before, self.here = self.here, hosts.applied(chosen, self.here)
         steps = report.Steps()
         steps.done = [("all", 1020.4)]
-        made = Check("guest", True, "kvm", 612.3, reused=not chosen.changed)
+        self._made = Check("guest", True, "kvm", 612.3, reused=not chosen.changed)
         done = report.of_run(chosen, config, before, self.here, (), steps)
-        return done._replace(check=made._asdict())
+        return done._replace(check=self._made._asdict())
+
+    def prove(self, section: Any, level: Optional[str] = None) -> report.Report:
+        found = self.preview(section, True)
+        steps = (("check", 655.7),)
+        if self._fault:
+            made = Check("guest", False, None, 655.7, self._fault)
+            found = found._replace(result="failed", errors=(self._fault,))
+        else:
+            made = Check("guest", True, "kvm", 655.7)
+            found = found._replace(result="ok")
+        return found._replace(changed=(), tuned={}, check=made._asdict(), steps=steps)
 
     def refusals(self, units: Any) -> Dict[str, str]:
         return {unit: self._refused.get(unit, "") for unit in units if unit.endswith(".socket")}
+
+
+class NoMachine(Machine):
+    """Where no systemd runs."""
+
+    def __init__(self) -> None:
+        pass
+
+    def preview(self, section: Any, force: bool = False) -> report.Report:
+        return report.Report("skipped", None, run.NO_SYSTEMD)
 
 
 @contextlib.contextmanager
@@ -86,6 +141,7 @@ def on(machine: Machine) -> Any:
     places: List[Tuple[Any, str, Any]] = [
         (run, "preview", machine.preview),
         (run, "apply", machine.apply),
+        (run, "prove", machine.prove),
         (sockets, "refusals", machine.refusals),
         (cli.instance, "section", lambda: {}),
     ]
@@ -110,28 +166,49 @@ def said(*words: str) -> str:
 
 def screens() -> List[Tuple[str, str]]:
     """Each screen with its heading."""
+    for name, text in FILES.items():
+        Path(name).write_text(text, encoding="utf-8")
     fresh = Machine(hosts.fresh_el10(), {})
     done = hosts.applied(plan.make(hosts.config(), fresh.here), fresh.here)
+    objects = Objects({}, {}, (), {}, {"/srv/vms": Place("", "/srv/vms", 1 << 40)})
     units = hosts.with_units(done.units, ["tuned.service"], file_state="disabled")
     refused = {"virtqemud.socket": "/run/libvirt/virtqemud-sock: No such file or directory"}
-    broken = Machine(done._replace(units=units), refused)
     guests = hosts.with_units(fresh.here.units, ["libvirtd.service"], active="active")
-    busy = Machine(fresh.here._replace(units=guests, guests=(Guest("web"), Guest("db"))), {})
+    busy = fresh.here._replace(units=guests, guests=(Guest("web"), Guest("db")))
+    hung = (
+        "virtqemud.service: does not answer within 60 s (success, exit status 0);"
+        " see 'journalctl -u virtqemud.service -b'"
+    )
+    no_kvm = Kvm(
+        False,
+        "there is no /dev/kvm: this is a virtual machine, and its CPU has neither vmx nor svm;"
+        " have nested virtualization turned on for it",
+    )
     with on(fresh):
         found = [
             ("A plan for a fresh CentOS Stream 10", said("plan")),
             ("A run", said("apply")),
             ("A second run", said("apply")),
             ("A machine that is as asked", said("status")),
+            ("A check", said("check")),
         ]
-    with on(broken):
-        found.append(("A machine that is not", said("status")))
-    with on(busy):
+    with on(Machine(hosts.fresh_el9(), {})):
+        found.append(("A plan for a fresh CentOS Stream 9", said("plan")))
+    with on(Machine(done._replace(objects=objects), {})):
+        found.append(("A plan for a network and a pool", said("plan", "networks.yaml")))
+    with on(Machine(done._replace(units=units), refused)):
+        found.append(("A machine that is not as asked", said("status")))
+    with on(Machine(done._replace(kvm=no_kvm), {})):
+        found.append(("A machine without KVM, which is required", said("status", "kvm.yaml")))
+    with on(Machine(done, {}, hung)):
+        found.append(("A check that fails", said("check")))
+    with on(Machine(busy, {})):
         found.append(("A run that is refused", said("apply")))
-    for name, text in (("good.yaml", GOOD), ("bad.yaml", BAD), ("mended.yaml", LESS_BAD)):
-        Path(name).write_text(text, encoding="utf-8")
-    found.append(("A valid file", said("validate", "good.yaml")))
+    with on(NoMachine()):
+        found.append(("In a container build or a chroot", said("plan", "good.yaml")))
+    found.append(("Valid files", said("validate", "good.yaml", "none.yaml")))
     found.append(("Files that are not", said("validate", "bad.yaml", "mended.yaml", "good.yaml")))
+    found.append(("The same for programs", said("validate", "--json", "good.yaml")))
     return found
 
 

@@ -51,6 +51,7 @@ class Host:
     ``kvm``: with a /dev/kvm that everybody may use, which this machine must have (has_kvm).
     ``bind``: this machine's device nodes that it gets. ``image``: a tree to boot instead of the system's root, in
     image mode: only /etc and /var can be written.
+    ``cmdline``: words of its kernel's command line, as far as its PID 1 and cloud-init look at them.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Host:
         kvm: bool = False,
         bind: Sequence[str] = (),
         image: Path | None = None,
+        cmdline: Sequence[str] = (),
     ) -> None:
         self.system = system
         self.name = f"kvmhost-{system}-{secrets.token_hex(3)}"
@@ -78,6 +80,7 @@ class Host:
         self._kvm = kvm
         self._bind = bind
         self._image = image
+        self._cmdline = cmdline
         self._files = {
             f"{SEED}/meta-data": f"instance-id: {self.name}\nlocal-hostname: {system}\n",
             f"{SEED}/user-data": user_data if user_data is not None else "#cloud-config\n{}\n",
@@ -144,7 +147,7 @@ class Host:
         if self._image:
             tops = (f"--bind={self._directory}/writable/{top}:/{top}" for top in ("etc", "var"))
             options += ["--read-only", *tops]
-        argv = nspawn.command(self.name, self._root, *options)
+        argv = [*nspawn.command(self.name, self._root, *options), *self._cmdline]
         if self._boots:
             # btime of /proc/stat moves, as over a machine's reboot: that is how others see that there was one.
             argv = ["unshare", "--time", f"--boottime={self._boots}", *argv]

@@ -7,7 +7,8 @@ installation what the real ones do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ import stubs
 from stubs import Stub
 
 UNITS = "/usr/lib/systemd/system"
+# With dnf's plugins.
+SUITES = {9: "bookworm", 10: "trixie"}
 # Which package has which of libvirt's units, from libvirt 9.5 on: by the beginning of their names.
 LIBVIRT: dict[str, str | tuple[str, ...]] = {
     "libvirt-daemon": "libvirtd",
@@ -150,6 +153,21 @@ def whole(package: oracle.Package, release: el.Release, stand_in: str = "") -> S
     return stub._replace(version=version, tags=tags)
 
 
+@contextlib.contextmanager
+def fresh_centos(release: el.Release, offered: Mapping[str, Sequence[Path]]) -> Iterator[el.System]:
+    """A machine's root just installed: the release package, and these repositories, crb switched off and
+    EPEL unknown.
+
+    :param offered: as build() makes them, and more
+    """
+    with el.system(release.number, SUITES[release.number]) as system:
+        for name, packages in offered.items():
+            system.offer(*packages, repository=name, enabled=name != "crb")
+        system.path("/etc/yum.repos.d/epel.repo").unlink()
+        system.dnf("install", "centos-stream-release")
+        yield system
+
+
 def place(package: oracle.Package) -> str:
     """The repository that a package is in; where that is not known, AppStream stands in."""
     name = package.repository.rstrip("?").lower()
@@ -223,7 +241,10 @@ def cloud_init(stand_in: str) -> Stub:
 
 def release_package(distribution: str, number: int) -> Stub:
     """What makes a root this distribution: os-release and the presets."""
-    files = {"/usr/lib/os-release": os_release(distribution, number)}
+    files = {
+        "/usr/lib/os-release": os_release(distribution, number),
+        "/usr/lib/rpm/macros.d/macros.dist": f"%rhel {number}\n%dist .el{number}\n",
+    }
     for name, rules in PRESETS.items():
         files[f"/usr/lib/systemd/system-preset/{name}.preset"] = rules
     tags = [

@@ -12,10 +12,8 @@ import el
 import repositories
 import stubs
 
-SUITES = {9: "bookworm", 10: "trixie"}
 
-
-@pytest.fixture(params=sorted(SUITES), scope="module")
+@pytest.fixture(params=sorted(repositories.SUITES), scope="module")
 def release(request: pytest.FixtureRequest) -> el.Release:
     return el.RELEASES[request.param]
 
@@ -33,11 +31,8 @@ def offered(release: el.Release, tmp_path_factory: pytest.TempPathFactory) -> di
 @pytest.fixture
 def system(release: el.Release, offered: dict[str, list[Path]]) -> Iterator[el.System]:
     """A fresh CentOS Stream that knows EPEL's package, with this source tree in /tree."""
-    with el.system(release.number, SUITES[release.number]) as system:
-        for name, packages in offered.items():
-            system.offer(*packages, repository=name, enabled=name != "crb")
-        system.path("/etc/yum.repos.d/epel.repo").unlink()
-        system.dnf("install", "centos-stream-release", "epel-release")
+    with repositories.fresh_centos(release, offered) as system:
+        system.dnf("install", "epel-release")
         ignored = shutil.ignore_patterns(".*", "build", "dist", "__pycache__")
         shutil.copytree(el.CHECKOUT, system.path("/tree"), symlinks=True, ignore=ignored)
         yield system

@@ -174,3 +174,4 @@ class TestReport:
     def test_changes_that_are_kept(self) -> None:
         report = Report("failed", "modular", "why", ("a", "b"), errors=("x",), changes_kept=True)
         assert report.summary() == "failed (2 changes are kept): x"
+        assert report._replace(changed=("a",)).summary() == "failed (1 change is kept): x"

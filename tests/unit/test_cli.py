@@ -314,7 +314,8 @@ class TestPlanRoot:
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "mode     modular"
         assert lines[1] == "because  An EL 10: EL 10 and up run the modular daemons"
-        assert "virtqemud       enable  socket service" in lines
+        assert lines[5] == "virtqemud, virtnetworkd, virtstoraged, virtnodedevd, virtsecretd"
+        assert lines[6] == "                enable  socket service"
 
     def test_the_tree_stays_as_it_is(self, tree: Path, capsys: Any) -> None:
         def look() -> List[str]:

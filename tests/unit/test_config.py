@@ -455,7 +455,10 @@ class TestShown:
             ([1], "a list"),
             (None, "null"),
             ("a\nb", '"a\\nb"'),
-            ("a" * 300, '"' + "a" * 76 + "..."),
+            ("a" * 300, '"' + "a" * 75 + '..."'),
+            ([1] * 0, "an empty list"),
+            ({1}, "a set"),
+            (b"\0", "binary data"),
         ],
     )
     def test_one_short_line(self, value: Any, text: str) -> None:

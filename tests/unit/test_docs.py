@@ -3,18 +3,17 @@
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any, List, Set, Tuple
 
 import pytest
 
+import documents
 from cc_kvmhost import cli, config, document
-
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
-    *sorted((ROOT / "docs").glob("**/*.md")),
-]
+from documents import DOCUMENTS, ELSEWHERE, ROOT
 
 
 def reference() -> Any:
@@ -65,6 +64,12 @@ class TestExamples:
         places = {where.split(":")[0] for where, _ in examples()}
         assert places >= {"README.md", "docs/section.md", "examples/kvmhost.yaml"}
 
+    def test_all_files_by_the_command(self, capsys: Any) -> None:
+        files = [str(path) for path in sorted((ROOT / "examples").rglob("*.yaml"))]
+        assert cli.main(["validate", *files]) == 0
+        said = capsys.readouterr()
+        assert said.err == "" and said.out.endswith(f"\n{len(files)} files, no errors\n")
+
     @pytest.mark.parametrize("where, text", examples(), ids=[where for where, _ in examples()])
     def test_valid(self, where: str, text: str, tmp_path: Path) -> None:
         (tmp_path / "user-data").write_text(text, encoding="utf-8")
@@ -74,27 +79,22 @@ class TestExamples:
 class TestReadme:
     TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
-    def test_every_key_with_its_default(self) -> None:
-        rows = dict(re.findall(r"^\| `([a-z.]+)` \| ([^|]*?) \|", self.TEXT, re.M))
-        leaves = {
-            key: rule for key, rule in reference().keys(config.load_schema()) if "default" in rule
-        }
-        assert set(rows) == set(leaves)
-        for key, rule in leaves.items():
-            default = rule["default"]
-            if isinstance(default, list):
-                assert rows[key] == (", ".join(default) or "none")
-            else:
-                assert rows[key].strip("`") == str(default).replace("True", "true").replace(
-                    "False", "false"
-                )
+    def test_is_short(self) -> None:
+        """Read in ten minutes: what is looked up stands in docs/."""
+        assert len(self.TEXT.splitlines()) < 160
 
-    def test_every_command(self) -> None:
-        parser = cli._parser()
-        (commands,) = [action for action in parser._actions if action.choices]
-        listed = " ".join(re.findall(r"^\| `(.*)` \|", self.TEXT, re.M))
-        for name in commands.choices or ():
-            assert re.search(rf"\b{name}\b", listed), name
+    def test_has_its_order(self) -> None:
+        headings = re.findall(r"^## (.*)$", self.TEXT, re.M)
+        assert headings == [
+            "What must be in the image",
+            "Two commands",
+            "The section",
+            "How it decides",
+            'What "ok" means',
+            "What it never does",
+            "What has been shown, and on what",
+            "Where to go next",
+        ]
 
     def test_its_screens_are_those_that_are_made(self) -> None:
         made = (ROOT / "docs/screens.md").read_text(encoding="utf-8")
@@ -120,6 +120,14 @@ def links() -> List[Tuple[str, str]]:
     ]
 
 
+def test_commands_md_has_every_command() -> None:
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    (commands,) = [action for action in cli._parser()._actions if action.choices]
+    listed = " ".join(re.findall(r"^\| `(.*)` \|", text, re.M))
+    for name in commands.choices or ():
+        assert re.search(rf"\b{name}\b", listed), name
+
+
 class TestLinks:
     @pytest.mark.parametrize("where, target", links(), ids=[" ".join(each) for each in links()])
     def test_lead_somewhere(self, where: str, target: str) -> None:
@@ -129,44 +137,159 @@ class TestLinks:
         if anchor:
             assert anchor in anchors(path)
 
+    def test_addresses(self, tmp_path: Path) -> None:
+        """Whether they answer, `make links` asks on a connected machine; here a server of our own does."""
+        import http.server
+
+        spec = importlib.util.spec_from_file_location("links", str(ROOT / "tools/links.py"))
+        assert spec and spec.loader
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
+        assert len(tool.links()) > 5
+
+        class Page(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200 if self.path == "/here" else 404)
+                self.end_headers()
+
+            def log_message(self, *words: Any) -> None:
+                pass
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Page)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        assert tool.problem(f"{base}/here") == ""
+        assert tool.problem(f"{base}/gone").startswith("404")
+        server.shutdown()
+        server.server_close()
+        assert "refused" in tool.problem(f"{base}/here")
+        (tmp_path / "docs").mkdir()
+        (tmp_path / "docs/a.md").write_text(
+            f"[x]({base}/here), [y]\n\n[y]: {base}/gone\n[z](b.md)\n"
+        )
+        assert tool.links(tmp_path) == {
+            f"{base}/here": ["docs/a.md"],
+            f"{base}/gone": ["docs/a.md"],
+        }
+
     def test_the_index_has_each_document(self) -> None:
         text = (ROOT / "docs/README.md").read_text(encoding="utf-8")
         for path in (ROOT / "docs").glob("*.md"):
             assert path.name == "README.md" or f"({path.name})" in text, path.name
 
 
-#: Typed here, as root, or on another machine; what follows ">" is the shell's.
-KVMHOST = re.compile(r"(?:\$ |sudo |ssh \S+ |ssh \S+ sudo )?kvmhost( [^>]*)$")
+def test_the_demo_says_first_that_it_wants_debian(tmp_path: Path) -> None:
+    """And what a reader on EL can do instead; that the command is right, test_cli.py shows."""
+    for program in ("bash", "dirname"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    done = subprocess.run(
+        [str(ROOT / "tests/setup-machine"), "--for-hosts"],
+        env={"PATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: this wants Debian or Ubuntu")
+    (command,) = re.findall(r"python3 -m cc_kvmhost (.*)", done.stderr)
+    cli._parser().parse_args(shlex.split(command))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^demo: .*\n\t@tests/setup-machine --for-hosts\n", makefile, re.M)
 
 
-def typed() -> List[Tuple[str, str]]:
+def lines() -> List[Tuple[str, str]]:
     """Each line of a code block that is to be typed, continued lines in one."""
+    return [
+        (block.document, line.strip())
+        for block in documents.commands()
+        for line in block.text.replace("\\\n", " ").split("\n")
+    ]
+
+
+class TestBlocks:
+    """Each command in a code block is run by a test. Who runs what stands in tests/documents.py."""
+
+    def test_there_are_some(self) -> None:
+        assert len(documents.commands()) > 35
+
+    @pytest.mark.parametrize(
+        "document, start", ELSEWHERE, ids=[" ".join(each) for each in ELSEWHERE]
+    )
+    def test_who_runs_it(self, document: str, start: str) -> None:
+        """The block is there, and so is the test that runs it."""
+        assert [each for each in documents.blocks(document) if each.text.startswith(start)]
+        who = ELSEWHERE[document, start]
+        if not who.startswith("not run: "):
+            path, _, name = who.partition("::")
+            text = (ROOT / path).read_text(encoding="utf-8")
+            assert not name or re.search(rf"^ *def {name}\(", text, re.M), who
+
+    def test_indented_blocks_are_none(self) -> None:
+        """A command in a block without a fence would be run by nobody."""
+        for path in DOCUMENTS:
+            text = re.sub(
+                r"^( *)```.*?^\1```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S
+            )
+            commands = r"\n\n    (?:kvmhost|cloud-init|ssh|sudo|make|tmt|virsh|systemctl|dnf)\b.*"
+            assert not re.search(commands, text), path
+
+    def test_one_command_fills_in_the_address(self, tmp_path: Path) -> None:
+        text = documents.block("CONTRIBUTING.md", "sed -i")
+        names = {path.relative_to(ROOT) for path in DOCUMENTS} | {Path("examples/project/tox.ini")}
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(str(ROOT / name), str(tmp_path / name))
+        subprocess.run(["sh", "-euc", text], cwd=str(tmp_path), check=True)
+        told = [name for name in names if "REPOSITORY_URL" in (ROOT / name).read_text("utf-8")]
+        assert len(told) > 3
+        for name in told:
+            filled = (tmp_path / name).read_text("utf-8")
+            assert "https://git.example/cc_kvmhost.git" in filled, name
+            assert not re.search(r"(clone|repo:|\+) *REPOSITORY_URL", filled), name
+
+
+#: `kvmhost …` in the text, with words for what is to be filled in.
+INLINE = re.compile(r"`(?:sudo )?kvmhost( [^`]*)`")
+STAND_FOR = {
+    "[FILE]": "x",
+    "[COMMAND]": "plan",
+    "[--root DIR]": "",
+    "[--force]": "",
+    "[--dry-run]": "",
+}
+
+
+def inline_commands() -> List[Tuple[str, str]]:
     found = []
     for path in DOCUMENTS:
-        text = path.read_text(encoding="utf-8")
-        for block in re.findall(r"^ *```(?:sh|console)\n(.*?)^ *```", text, re.M | re.S):
-            for line in block.replace("\\\n", " ").split("\n"):
-                found.append((str(path.relative_to(ROOT)), line.strip()))
-    return found
-
-
-def kvmhost_commands() -> List[Tuple[str, str]]:
-    matches = [(where, KVMHOST.match(line.split(" > ")[0])) for where, line in typed()]
-    return [(where, found.group(1)) for where, found in matches if found]
+        text = re.sub(
+            r"^( *)```.*?^\1```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S
+        )
+        for words in INLINE.findall(text):
+            found.append((str(path.relative_to(ROOT)), " ".join(words.split())))
+    return sorted(set(found))
 
 
 class TestCommands:
-    """No command of the documents is misspelt or gone. Those of getting-started.md are also run, by
-    tests/hosts/test_recipes.py."""
+    """No command of the documents is misspelt or gone."""
 
     def test_there_are_some(self) -> None:
-        assert len(kvmhost_commands()) > 15
+        assert len(inline_commands()) > 40
 
     @pytest.mark.parametrize(
-        "where, words", kvmhost_commands(), ids=[" ".join(each) for each in kvmhost_commands()]
+        "where, words", inline_commands(), ids=[" ".join(each) for each in inline_commands()]
     )
     def test_is_one_of_the_command_line(self, where: str, words: str) -> None:
-        cli._parser().parse_args(shlex.split(words))
+        for placeholder, word in STAND_FOR.items():
+            words = words.replace(placeholder, word)
+        words = re.sub(r"\[--level LEVEL\]", "", words).replace("[--cloud-config]", "")
+        words = words.replace("FILE...", "x").replace("COMMAND...", "plan")
+        if words == "validate":  # named, not called
+            return
+        try:
+            cli._parser().parse_args(shlex.split(words))
+        except SystemExit as done:  # as --version ends
+            assert done.code == 0
 
     def test_targets_of_make(self) -> None:
         targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
@@ -176,7 +299,7 @@ class TestCommands:
             assert set(named) <= targets, path
 
     def test_programs_and_their_options(self) -> None:
-        for where, line in typed():
+        for where, line in lines():
             found = re.match(r"(?:\$ |sudo )?((?:images|tools|tests)/[\w/.-]+)(.*)", line)
             if found:
                 program = ROOT / found.group(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, List, Tuple
 
 import pytest
+from odd_inputs import ODD
 
 import cloud_init
 from cc_kvmhost import cli, problems, user_data
@@ -116,7 +117,7 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "braces without the jinja header",
         "#cloud-config\nhostname: {{ v1.instance_id }}\nkvmhost: {}\n",
         1,
-        ["FILE:2: not YAML: found unhashable key"],
+        ["FILE:2: not YAML: a jinja template; it needs '## template: jinja' above #cloud-config"],
     ),
     (
         "whole section as JSON",
@@ -329,7 +330,9 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "kvmhost under kvmhost",
         "#cloud-config\nkvmhost:\n  kvmhost: {}\n",
         1,
-        [f"FILE:3: kvmhost.kvmhost: unknown key; {KNOWN}"],
+        [
+            f"FILE:3: kvmhost.kvmhost: unknown key; the section stands in itself: take one of the two away. {KNOWN}"
+        ],
     ),
     ("empty file", "", 1, ["FILE:1: the file is empty; cloud-config begins with #cloud-config"]),
     (
@@ -570,7 +573,9 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "a null for units",
         "#cloud-config\nkvmhost:\n  units:\n",
         1,
-        ["FILE:3: kvmhost.units: null is not allowed; allowed: a list"],
+        [
+            "FILE:3: kvmhost.units: null is not allowed (leave the key out for the default); allowed: a list"
+        ],
     ),
     (
         "no space in a mapping",
@@ -666,7 +671,9 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "a number with a unit",
         "#cloud-config\nkvmhost:\n  timeout: 120s\n",
         1,
-        ['FILE:3: kvmhost.timeout: "120s" is not allowed; allowed: a whole number from 1 to 3600'],
+        [
+            'FILE:3: kvmhost.timeout: "120s" is not allowed (write 120: it counts seconds); allowed: a whole number from 1 to 3600'
+        ],
     ),
     (
         "a number with a comma",
@@ -726,13 +733,17 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "false for tuned",
         "#cloud-config\nkvmhost:\n  tuned: false\n",
         1,
-        ["FILE:3: kvmhost.tuned: false is not allowed; allowed: a mapping or null"],
+        [
+            "FILE:3: kvmhost.tuned: false is not allowed (write {enabled: false}); allowed: a mapping or null"
+        ],
     ),
     (
         "true for the section",
         "#cloud-config\nkvmhost: true\n",
         1,
-        ["FILE:2: kvmhost: true is not allowed; allowed: a mapping or null"],
+        [
+            "FILE:2: kvmhost: true is not allowed (write {} for all defaults); allowed: a mapping or null"
+        ],
     ),
     (
         "a list for the section",
@@ -750,7 +761,9 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "the mode for libvirt",
         "#cloud-config\nkvmhost:\n  libvirt: modular\n",
         1,
-        ['FILE:3: kvmhost.libvirt: "modular" is not allowed; allowed: a mapping or null'],
+        [
+            'FILE:3: kvmhost.libvirt: "modular" is not allowed (write {mode: modular}); allowed: a mapping or null'
+        ],
     ),
     (
         "a profile with a path",
@@ -776,23 +789,19 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "uneven indentation",
         "#cloud-config\nkvmhost:\n  timeout: 5\n   units: []\n",
         1,
-        [
-            "FILE:4: not YAML: mapping values are not allowed here; is it indented as the lines above?"
-        ],
+        ["FILE:4: not YAML: indented deeper than the line above allows"],
     ),
     (
         "less indentation",
         "#cloud-config\nkvmhost:\n  libvirt:\n    tls: true\n   timeout: 5\n",
         1,
-        [
-            "FILE:5: not YAML: expected <block end>, but found '<block mapping start>'; is it indented as the lines above?"
-        ],
+        ["FILE:5: not YAML: not indented as the lines above"],
     ),
     (
         "a control character",
         "#cloud-config\nkvmhost: \x07\n",
         1,
-        ["FILE:2: not YAML: the character #x0007 is not allowed"],
+        ["FILE:2: not YAML: the character U+0007 is not allowed"],
     ),
     (
         "an alias to nothing",
@@ -805,21 +814,28 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "#cloud-config\nkvmhost: !!python/object:os.system {}\n",
         1,
         [
-            "FILE:2: not YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object:os.system'"
+            "FILE:2: not YAML: a tag or '=' that cloud-init does not know; a text of that kind needs quotes"
         ],
     ),
     (
         "an impossible date",
         "#cloud-config\nkvmhost: 2026-99-99\n",
         1,
-        ["FILE:1: not YAML: month must be in 1..12"],
+        [
+            'FILE:2: not YAML: "2026-99-99" can\'t be read as a date; if it is a text, write it in quotes'
+        ],
     ),
-    ("a mapping as a key", "#cloud-config\n{}: 1\n", 1, ["FILE:2: not YAML: found unhashable key"]),
+    (
+        "a mapping as a key",
+        "#cloud-config\n{}: 1\n",
+        1,
+        ["FILE:2: not YAML: a mapping or a list in the place of a key"],
+    ),
     (
         "two documents",
         "#cloud-config\n---\na: 1\n---\nkvmhost: {}\n",
         1,
-        ["FILE:4: not YAML: but found another document"],
+        ["FILE:4: not YAML: a second document begins here; cloud-init reads one only"],
     ),
     (
         "a list as the document",
@@ -866,6 +882,7 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         ],
     ),
 ]
+INPUTS += ODD
 
 
 @pytest.fixture
@@ -921,6 +938,57 @@ class TestInputs:
         assert cli.main(["plan", "FILE", "--root", "."]) == code
         said = capsys.readouterr().err.splitlines()
         assert said == ["error: " + line for line in lines]
+
+    def test_there_are_many(self) -> None:
+        assert len({row[0] for row in INPUTS}) == len(INPUTS) > 250
+
+    @pytest.mark.parametrize("opened, closed", ["[]", "{}"])
+    def test_nested_too_deeply(self, opened: str, closed: str, tmp_path: Path, capsys: Any) -> None:
+        """By Python's own limit, as in cloud-init."""
+        name = str(tmp_path / "user-data")
+        inner = opened + "a: " * (opened == "{")
+        for end in (closed * 5000, ""):
+            Path(name).write_text(f"#cloud-config\nkvmhost: {{}}\na: {inner * 5000}{end}\n")
+            assert cli.main(["validate", name]) == 1
+            assert capsys.readouterr().err.startswith(
+                f"error: {name}: nested too deeply to be read"
+            )
+
+    def test_a_number_that_python_does_not_read(self, tmp_path: Path, capsys: Any) -> None:
+        """Newer ones take 4300 digits at most."""
+        name = str(tmp_path / "user-data")
+        Path(name).write_text("#cloud-config\nkvmhost:\n  timeout: " + "9" * 5000)
+        assert cli.main(["validate", name]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {name}:3: ") and "whole number" in said
+        assert "sys.set_int" not in said
+
+    def test_large_files(self, tmp_path: Path, capsys: Any) -> None:
+        """More than any metadata service hands out. PyYAML takes some seconds for 10 MB."""
+        name = str(tmp_path / "user-data")
+        units = "".join(f"    - unit{number}.service\n" for number in range(2000))
+        content = "x" * 1000000
+        Path(name).write_text(
+            f"#cloud-config\nwrite_files: [{{content: {content}}}]\nkvmhost:\n  units:\n{units}"
+        )
+        assert cli.main(["validate", name]) == 0
+        said = capsys.readouterr().out
+        assert "units unit0.service" in said and said.endswith("and 1992 more\n")
+
+    def test_an_alias_bomb(self, tmp_path: Path, capsys: Any) -> None:
+        name = str(tmp_path / "user-data")
+        lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+        for number in range(1, 12):
+            lines.append("a{0}: &a{0} [{1}]".format(number, ", ".join([f"*a{number - 1}"] * 9)))
+        Path(name).write_text("\n".join(["#cloud-config", *lines, "kvmhost: {units: *a11}\n"]))
+        assert cli.main(["validate", name]) == 1
+        assert "through aliases" in capsys.readouterr().err
+
+    def test_files_named_twice(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+        text = b"#cloud-config\nkvmhost: {}\n"
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+        assert cli.main(["validate", "-", "-"]) == 0
+        assert capsys.readouterr().out.startswith("<stdin>: kvmhost section valid")
 
     def test_standard_input(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         text = b"#cloud-config\nkvmhost:\n  timeout: 0\n"

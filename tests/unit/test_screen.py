@@ -61,7 +61,9 @@ class TestCounts:
             (["enable a.socket"], "1 to enable"),
             (["tuned profile x"], "1 profile to set"),
             (["enable a.socket", "enable b.socket", "stop c.service"], "3: 2 to enable, 1 to stop"),
-            (["define network default", "enable a.socket"], "2: 1 other, 1 to enable"),
+            (["define network default", "enable a.socket"], "2: 1 for networks, 1 to enable"),
+            (["autostart pool vms", "start pool vms"], "2 for pools"),
+            (["polish the machine", "enable a.socket"], "2: 1 other, 1 to enable"),
         ],
     )
     def test_planned(self, changes: Any, text: str, capsys: Any) -> None:
@@ -80,12 +82,41 @@ class TestCounts:
 
 
 class TestOtherKinds:
-    def test_what_is_no_unit_has_a_line_of_its_own(self, capsys: Any) -> None:
-        screen.print_report(
-            Report("planned", "modular", "so", ("define network default", "start a.socket")), False
+    def test_a_row_for_each_network_and_pool(self, capsys: Any) -> None:
+        changes = (
+            "define network default (192.168.122.0/24)",
+            "start a.socket",
+            "start network default",
+            "define pool vms (/srv/vms)",
+            "make pool vms (the directory /srv/vms)",
+            "stop pool a-name-of-many-letters",
         )
+        screen.print_report(Report("planned", "modular", "so", changes), False)
         assert capsys.readouterr().out.endswith(
-            "\n\na               start  socket\ndefine network default\n"
+            "\n\n"
+            "a               start          socket\n"
+            "network default define, start  192.168.122.0/24\n"
+            "pool vms        define, make   /srv/vms\n"
+            "pool a-name-of-many-letters\n"
+            "                stop\n"
+        )
+
+    def test_what_is_neither_has_a_line_of_its_own(self, capsys: Any) -> None:
+        changes = ("polish the machine", "start a.socket")
+        screen.print_report(Report("planned", "modular", "so", changes), False)
+        assert capsys.readouterr().out.endswith(
+            "\n\na               start  socket\npolish the machine\n"
+        )
+
+    def test_units_with_the_same_changes_stand_together(self, capsys: Any) -> None:
+        changes = tuple(f"{verb} {name}.socket" for name in "abc" for verb in ("enable", "start"))
+        report = Report("planned", "modular", "so", changes[:5] + ("mask d.service",))
+        screen.print_report(report, False)
+        assert capsys.readouterr().out.endswith(
+            "\n\n"
+            "a, b            enable, start  socket\n"
+            "c               enable         socket\n"
+            "d               mask           service\n"
         )
 
     def test_a_long_name(self, capsys: Any) -> None:
@@ -105,6 +136,47 @@ class TestOtherKinds:
         result(Report("failed", None, "", errors=("no libvirt",)), *words, False)
         captured = capsys.readouterr()
         assert captured.err == "error: no libvirt\n" and "None" not in captured.out
+
+
+class TestStatus:
+    """Each error once: in the tables, or in words."""
+
+    @pytest.mark.parametrize(
+        "errors, words",
+        [
+            (("not as asked; still to do: enable a.socket",), ""),
+            (("b.socket: can't be reached: nobody listens; see 'journalctl'",), ""),
+            (("kvmhost.kvm: require: no KVM",), "error: kvmhost.kvm: require: no KVM\n"),
+            (("only root may look at c.socket",), "error: only root may look at c.socket\n"),
+        ],
+    )
+    def test_errors(self, errors: Any, words: str, capsys: Any) -> None:
+        report = Report("failed", "modular", "so", ("enable a.socket",), errors=errors)
+        screen.print_status(report, {"b.socket": "nobody listens"}, False)
+        assert capsys.readouterr().err == words
+
+    def test_the_next_step_names_the_file(self, capsys: Any) -> None:
+        report = Report("failed", "modular", "so", ("enable a.socket",))
+        screen.print_status(report, {}, False, "kvmhost apply 'my file'")
+        assert "\nnext     kvmhost apply 'my file'\n" in capsys.readouterr().out
+
+
+class TestKvm:
+    REASON = "no /dev/kvm"
+
+    @pytest.mark.parametrize(
+        "usable, warnings, words",
+        [
+            (True, (), "can be used"),
+            (False, (), "can't be used: no /dev/kvm"),
+            (False, ("guests are emulated: no /dev/kvm; buy one",), "can't be used"),
+        ],
+    )
+    def test_why_not_once(self, usable: bool, warnings: Any, words: str, capsys: Any) -> None:
+        kvm = {"usable": usable, "reason": "" if usable else self.REASON}
+        report = Report("planned", "modular", "so", warnings=warnings, kvm=kvm)
+        screen.print_report(report, False)
+        assert f"\nKVM      {words}\n" in capsys.readouterr().out
 
 
 class TestColour:
