@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from .. import files
 from ..config import Network, Pool
 from ..errors import KvmhostError
-from . import bridges, networks, pools, routes
+from . import bridges, networks, pools, routes, volume_groups
 from .child import Say
 from .steps import NETWORK, POOL, Step
 from .units import LIBVIRTD, MODULAR, daemon, socket_path
@@ -28,7 +28,9 @@ _DRIVERS = {NETWORK: "network", POOL: "storage"}
 
 class Objects(NamedTuple):
     """What a plan for networks and pools depends on. ``bridges``: for each that is asked for why it
-    can't be used, "" if it can. ``places``: pools' directories. ``binding``: libvirt's is installed.
+    can't be used, "" if it can. ``places``: pools' directories. ``groups``: volume groups of the
+    pools that are asked for, but for those that are known to be active. ``binding``: libvirt's is
+    installed.
     """
 
     networks: Mapping[str, networks.NetworkState]
@@ -36,6 +38,7 @@ class Objects(NamedTuple):
     routes: Tuple[routes.Route, ...]
     bridges: Mapping[str, str]
     places: Mapping[str, pools.Place]
+    groups: Mapping[str, volume_groups.Group] = {}
     binding: bool = True
 
 
@@ -45,19 +48,32 @@ def read(asked_networks: Sequence[Network], asked_pools: Sequence[Pool]) -> Obje
     :raises KvmhostError: libvirt's files can't be read
     """
     try:
+        pools_here = {each.name: each for each in _pools()}
+        idle = [each for each in asked_pools if each.source and not _runs(pools_here, each.name)]
+        groups = volume_groups.look({each.source for each in idle})
+        for each in idle:
+            found = pools_here.get(each.name)
+            # As with directories, below: libvirt starts it as soon as its driver starts.
+            if found and found.autostart and not groups[each.source].problem:
+                pools_here[each.name] = found._replace(active=True)
         return Objects(
             networks={each.name: each for each in _networks()},
-            pools={each.name: each for each in _pools()},
+            pools=pools_here,
             routes=routes.read() if any(each.mode == "nat" for each in asked_networks) else (),
             bridges={
                 each.bridge: bridges.refusal(each.bridge) for each in asked_networks if each.bridge
             },
             places={each.path: pools.look(each.path) for each in asked_pools if each.path},
+            groups=groups,
             binding=importlib.util.find_spec("libvirt") is not None,
         )
     except OSError as error:
         what = f"{error.filename or 'routes'}: can't be read: {error.strerror}; it needs root"
         raise KvmhostError([what]) from error
+
+
+def _runs(pools_here: Mapping[str, pools.PoolState], name: str) -> bool:
+    return name in pools_here and pools_here[name].active
 
 
 def _networks() -> Iterator[networks.NetworkState]:
@@ -114,13 +130,13 @@ def _is_autostarted(kind: str, name: str) -> bool:
     return os.path.lexists(f"{_DEFINED[kind]}/autostart/{name}.xml")
 
 
-def order(mode: str, steps: Sequence[Step]) -> Dict[str, Any]:
-    """What carry_out() is to be given."""
+def order(mode: str, steps: Sequence[Step], go_on: bool = False) -> Dict[str, Any]:
+    """What carry_out() is to be given. ``go_on``: do the rest where a step fails."""
     sockets = {
         kind: socket_path(daemon(driver).socket if mode == MODULAR else LIBVIRTD.socket)
         for kind, driver in _DRIVERS.items()
     }
-    return {"sockets": sockets, "steps": list(steps)}
+    return {"sockets": sockets, "steps": list(steps), "go_on": go_on}
 
 
 def service(mode: str, kind: str) -> str:
@@ -131,12 +147,14 @@ def service(mode: str, kind: str) -> str:
 def carry_out(order: Dict[str, Any], say: Say) -> None:
     """Do each step; says its number first: what was begun is to be taken back if this fails or hangs.
 
-    :raises KvmhostError: libvirt refused one
+    :raises KvmhostError: a step failed. What takes things back goes on with the next step, and raises
+        at the end.
     """
     import libvirt
 
     libvirt.registerErrorHandler(lambda *_: None, None)
     connections: Dict[str, Any] = {}
+    problems: List[str] = []
     for number, each in enumerate(order["steps"]):
         step = Step(*each)
         try:
@@ -145,15 +163,19 @@ def carry_out(order: Dict[str, Any], say: Say) -> None:
                 uri = f"{_DRIVERS[step.kind]}+unix:///system?socket={path}"
                 connections[step.kind] = libvirt.open(uri)
             if step.verb == "define" and _find(libvirt, connections[step.kind], step) is not None:
-                what = "somebody else has made it by now; see 'kvmhost plan'"
-                raise KvmhostError([f"{step}: {what}"])
+                raise KvmhostError(["somebody else has made it by now; see 'kvmhost plan'"])
             say(number)
             _VERBS[step.verb](libvirt, connections[step.kind], step)
         except libvirt.libvirtError as error:
-            message = "; ".join(str(error.get_error_message()).splitlines())
-            raise KvmhostError([f"{step}: {message}"]) from error
+            problems.append(f"{step}: {'; '.join(str(error.get_error_message()).splitlines())}")
         except OSError as error:
-            raise KvmhostError([f"{step}: {error.strerror}"]) from error
+            problems.append(f"{step}: {error.strerror}")
+        except KvmhostError as error:
+            problems.append(f"{step}: {error}")
+        if problems and not order["go_on"]:
+            break
+    if problems:
+        raise KvmhostError(problems)
 
 
 def _find(libvirt: Any, connection: Any, step: Step) -> Any:
@@ -189,7 +211,8 @@ def _redefine(libvirt: Any, connection: Any, step: Step) -> None:
 
 def _undefine(libvirt: Any, connection: Any, step: Step) -> None:
     found = _find(libvirt, connection, step)
-    if found is not None:
+    # libvirt undefines no pool that is active; why it still is has been said.
+    if found is not None and not (step.kind == POOL and found.isActive()):
         found.undefine()
 
 
@@ -232,6 +255,17 @@ def _stop(libvirt: Any, connection: Any, step: Step) -> None:
         found.destroy()
 
 
+def _keep(libvirt: Any, connection: Any, step: Step) -> None:
+    found = _find(libvirt, connection, step)
+    if found is not None and found.isActive():
+        raise KvmhostError(
+            [
+                "it stays active, because stopping it would deactivate logical volumes that were"
+                f" active before; 'virsh pool-destroy {step.name}' does that"
+            ]
+        )
+
+
 _VERBS: Dict[str, Callable[[Any, Any, Step], None]] = {
     "define": _define,
     "redefine": _redefine,
@@ -241,5 +275,6 @@ _VERBS: Dict[str, Callable[[Any, Any, Step], None]] = {
     "autostart": _autostart,
     "no-autostart": _no_autostart,
     "start": _start,
+    "keep": _keep,
     "stop": _stop,
 }

@@ -5,11 +5,14 @@ from typing import List, NamedTuple, Sequence
 NETWORK = "network"
 POOL = "pool"
 
+#: As ``before`` of a step "start": what is started stays so, and its definition too.
+KEPT = "kept"
+
 
 class Step(NamedTuple):
     """One change. ``verb``: define, redefine, make, autostart, start or stop; "make" makes a pool's
     directory. ``value``: XML to define, or the directory to make. ``before``: what stood there: the
-    XML, or the highest directory that is to be made. ``note``: for people.
+    XML, or the highest directory that is to be made; or KEPT. ``note``: for people.
     """
 
     verb: str
@@ -36,6 +39,10 @@ _OPPOSITES = {
 def back(done: Sequence[Step]) -> List[Step]:
     """The steps that take back what was done, in their order."""
     return [
-        step._replace(verb=_OPPOSITES[step.verb], value=step.before, before=step.value)
+        step._replace(
+            verb="keep" if step.before == KEPT else _OPPOSITES[step.verb],
+            value=step.before,
+            before=step.value,
+        )
         for step in reversed(done)
     ]

@@ -1,4 +1,4 @@
-"""Networks: the choice of a subnet, what is compared, what stands in the way. All pure."""
+"""Networks and pools: what is chosen, what is compared, what stands in the way. All pure."""
 
 from typing import Any, List, Optional, Tuple
 from xml.etree import ElementTree
@@ -11,7 +11,8 @@ from cc_kvmhost.virt import networks, pools
 from cc_kvmhost.virt.networks import NetworkState
 from cc_kvmhost.virt.pools import Place, PoolState
 from cc_kvmhost.virt.routes import Route
-from cc_kvmhost.virt.steps import Step, back
+from cc_kvmhost.virt.steps import KEPT, Step, back
+from cc_kvmhost.virt.volume_groups import Group
 
 TEMPLATE = """<network><name>default</name><bridge name='virbr0'/><forward/>
   <ip address='192.168.122.1' netmask='255.255.255.0'>
@@ -203,9 +204,66 @@ ROOM = Place(room=1 << 40)
 )  # fmt: skip
 def test_pools(found: Optional[PoolState], place: Place, verbs: List[str], text: str) -> None:
     here = {found.name: found} if found else {}
-    wishes, steps, problems = pools.decide([POOL], here, {POOL.path: place})
+    wishes, steps, problems = pools.decide([POOL], here, {POOL.path: place}, {})
     assert [step.verb for step in steps] == verbs
     assert text in " ".join(problems) and bool(problems) == bool(text)
+    assert all(wish.active and wish.autostart for wish in wishes.values())
+
+
+GROUP = Pool("vms", "logical", source="vg_vms")
+IN_GROUP = PoolState("vms", "logical", "/dev/vg_vms", "vg_vms")
+
+
+@pytest.mark.parametrize(
+    ("found", "group", "verbs", "text"),
+    [
+        (None, Group(), ["define", "autostart", "start"], ""),
+        (None, Group("it is exported"), [], "vms can't be in vg_vms: it is exported"),
+        (IN_GROUP, Group(), [], ""),
+        (IN_GROUP._replace(**OFF), Group(), ["autostart", "start"], ""),
+        (IN_GROUP._replace(**OFF), Group("it is exported"), [], "it is exported"),
+        # Where its volumes are is libvirt's to say.
+        (IN_GROUP._replace(path="/dev/mapper"), Group(), [], ""),
+        (IN_GROUP._replace(source="vg_x"), Group(), [], "its source is vg_x, not vg_vms"),
+        (PoolState("vms", path="/srv"), Group(), [], "its type is dir, not logical"),
+        (
+            IN_GROUP._replace(name="other"),
+            Group(),
+            [],
+            "vms can't be at vg_vms: that is pool other's; ask for that name, or remove it with"
+            " 'virsh pool-destroy other' and 'virsh pool-undefine other'",
+        ),
+        (PoolState("other", path="/srv"), Group(), ["define", "autostart", "start"], ""),
+    ],
+)  # fmt: skip
+def test_pools_in_volume_groups(
+    found: Optional[PoolState], group: Group, verbs: List[str], text: str
+) -> None:
+    here = {found.name: found} if found else {}
+    wishes, steps, problems = pools.decide([GROUP], here, {}, {"vg_vms": group})
+    assert [step.verb for step in steps] == verbs
+    assert text in " ".join(problems) and bool(problems) == bool(text)
+
+
+def test_a_pool_in_a_volume_group_is_what_it_was_asked_to_be() -> None:
+    """What is defined is what a second run finds."""
+    wishes, (define, *_), _ = pools.decide([GROUP], {}, {}, {"vg_vms": Group()})
+    assert pools.parse(ElementTree.fromstring(define.value)) == IN_GROUP == wishes["vms"]
+
+
+@pytest.mark.parametrize(
+    ("xml", "path", "source"),
+    [
+        ("<pool type='dir'><target><path>/srv</path></target></pool>", "/srv", ""),
+        ("<pool type='logical'><source><name>vg</name></source></pool>", "", "vg"),
+        # libvirt takes the pool's name then.
+        ("<pool type='logical'><name>a</name></pool>", "", "a"),
+        ("<pool type='gluster'><source><name>volume</name></source></pool>", "", ""),
+    ],
+)
+def test_pools_as_libvirt_writes_them(xml: str, path: str, source: str) -> None:
+    found = pools.parse(ElementTree.fromstring(xml))
+    assert (found.path, found.source) == (path, source)
 
 
 def test_steps_are_taken_back_in_reverse() -> None:
@@ -216,8 +274,20 @@ def test_steps_are_taken_back_in_reverse() -> None:
     ]
 
 
+def test_volumes_that_were_active_stay_so() -> None:
+    """libvirt deactivates all of a group's volumes with its pool."""
+    for volumes, verb in ((True, "keep"), (False, "stop")):
+        _, steps, _ = pools.decide([GROUP], {}, {}, {"vg_vms": Group(volumes=volumes)})
+        assert [step.verb for step in back(steps)] == [verb, "no-autostart", "undefine"]
+    assert steps[-1].before != KEPT
+
+
 def network(**more: Any) -> Any:
     return {"libvirt": {"networks": [dict({"name": "a", "mode": "nat"}, **more)]}}
+
+
+def pool(**more: Any) -> Any:
+    return {"libvirt": {"pools": [dict({"name": "a"}, **more)]}}
 
 
 @pytest.mark.parametrize(
@@ -255,6 +325,24 @@ def network(**more: Any) -> Any:
         ),
         ({"libvirt": {"pools": [{"name": "a", "type": "dir", "path": "srv"}]}}, "an absolute path"),
         ({"libvirt": {"pools": [{"name": "a", "type": "dir"}]}}, "pools[0]: needs the key 'path'"),
+        (pool(type="logical"), "pools[0]: needs the key 'source', since its type is logical"),
+        (pool(type="logical", source="vg", path="/srv"), "pools[0].path: is not for type logical"),
+        (pool(type="dir", path="/srv", source="vg"), "pools[0].source: is not for type dir"),
+        (pool(type="logical", source=".."), "a volume group's name"),
+        (pool(type="logical", source="-a"), "a volume group's name"),
+        (pool(type="logical", source="/dev/vg"), "a volume group's name"),
+        (pool(type="logical", source="vg\n"), "a volume group's name"),
+        (
+            {
+                "libvirt": {
+                    "pools": [
+                        {"name": "a", "type": "logical", "source": "vg"},
+                        {"name": "b", "type": "logical", "source": "vg"},
+                    ]
+                }
+            },
+            "pools[1].source: is the volume group of pools[0] too; a volume group has one pool",
+        ),
         ({"libvirt": {"pools": [{"name": "a", "type": "disk"}]}}, "pools[0].type: "),
         (
             {
