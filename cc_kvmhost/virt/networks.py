@@ -62,7 +62,10 @@ class NetworkState(NamedTuple):
 
 
 def parse(element: Any) -> NetworkState:
-    """What a <network> says."""
+    """What a <network> says.
+
+    :raises ValueError: an address in it is none
+    """
     forward, bridge = element.find("forward"), element.find("bridge")
     return NetworkState(
         name=element.findtext("name", ""),
@@ -244,14 +247,21 @@ def _collisions(
 
 
 def _free(routes: Sequence[Route], taken: Sequence[str]) -> str:
-    """The first /24 that nothing touches."""
+    """The first /24 that nothing touches. A host may have thousands of routes: each is passed once."""
     used = [ipaddress.IPv4Network(network) for network in [*(r.network for r in routes), *taken]]
+    # Networks without overlaps, in order.
+    used = list(ipaddress.collapse_addresses(used))
     for whole, start in _RANGES:
-        for subnet in whole.subnets(new_prefix=24):
-            if subnet < start:
+        first = int(start.network_address)
+        for network in used:
+            if int(network.broadcast_address) < first:
                 continue
-            if not any(subnet.overlaps(each) for each in used):
-                return str(subnet)
+            if int(network.network_address) > first + 255:
+                break
+            # The next /24 after it.
+            first = (int(network.broadcast_address) | 255) + 1
+        if first < int(whole.broadcast_address):
+            return f"{ipaddress.IPv4Address(first)}/24"
     raise _Obstacle(
         "finds no free /24 in 192.168.0.0/16 and 10.0.0.0/8: all are touched by addresses and"
         " routes of this host; name a subnet"

@@ -20,6 +20,7 @@ from .child import Say
 from .steps import NETWORK, POOL, Step
 from .units import LIBVIRTD, MODULAR, daemon, socket_path
 
+# The kinds' names are those of the elements that define them.
 _DEFINED = {NETWORK: "/etc/libvirt/qemu/networks", POOL: "/etc/libvirt/storage"}
 _ACTIVE = {NETWORK: "/run/libvirt/network", POOL: "/run/libvirt/storage"}
 _TEMPLATE = "/usr/share/libvirt/networks/default.xml"
@@ -78,37 +79,59 @@ def _runs(pools_here: Mapping[str, pools.PoolState], name: str) -> bool:
 
 def _networks() -> Iterator[networks.NetworkState]:
     template = _parse(_TEMPLATE)
-    for name, (defined, state) in _files(NETWORK):
-        element = defined if defined is not None else state.find("network")
-        found = networks.parse(element)
+    for name, definition, status in _files(NETWORK):
+        live = None if status is None else status.find(NETWORK)
+        element = live if definition is None else definition
+        try:
+            found = networks.parse(element)
+        except ValueError as error:
+            path = _DEFINED[NETWORK] if live is None else _ACTIVE[NETWORK]
+            raise KvmhostError([f"{path}/{name}.xml: {error}; mend it, or move it away"]) from error
+        if not found.bridge and live is not None:
+            # libvirt chooses a bridge where the definition names none.
+            found = found._replace(bridge=networks.parse(live).bridge)
         packaged = name == "default" and template is not None
         yield found._replace(
-            persistent=defined is not None,
+            persistent=definition is not None,
             autostart=_is_autostarted(NETWORK, name),
-            active=state is not None,
+            active=live is not None,
             packaged=packaged and networks.is_packaged(element, template),
-            firewall=networks.firewall(state) if state is not None and found.mode == "nat" else "",
+            firewall=networks.firewall(status) if live is not None and found.mode == "nat" else "",
         )
 
 
 def _pools() -> Iterator[pools.PoolState]:
-    for name, (defined, state) in _files(POOL):
-        found = pools.parse(defined if defined is not None else state.find("pool"))
+    for name, definition, status in _files(POOL):
+        found = pools.parse(status.find(POOL) if definition is None else definition)
         autostart = _is_autostarted(POOL, name)
         # A storage driver that starts takes each directory that is there for an active pool, and
         # writes a state only of those that it starts on demand.
         there = found.type == "dir" and autostart and os.path.isdir(found.path)
         yield found._replace(
-            persistent=defined is not None, autostart=autostart, active=state is not None or there
+            persistent=definition is not None,
+            autostart=autostart,
+            active=status is not None or there,
         )
 
 
-def _files(kind: str) -> Iterator[Tuple[str, Tuple[Any, Any]]]:
-    """Each object's name, definition and state; None for one that it hasn't."""
+def _files(kind: str) -> Iterator[Tuple[str, Any, Any]]:
+    """Each object's name, its definition, and its status; None for what it hasn't.
+
+    :raises KvmhostError: a file is something else
+    """
     entries = _entries(_DEFINED[kind]) + _entries(_ACTIVE[kind])
     for name in sorted({entry[: -len(".xml")] for entry in entries if entry.endswith(".xml")}):
-        ends = (_DEFINED[kind], _ACTIVE[kind])
-        yield name, (_parse(f"{ends[0]}/{name}.xml"), _parse(f"{ends[1]}/{name}.xml"))
+        defined, active = f"{_DEFINED[kind]}/{name}.xml", f"{_ACTIVE[kind]}/{name}.xml"
+        definition, status = _parse(defined), _parse(active)
+        if definition is not None and definition.tag != kind:
+            raise KvmhostError([f"{defined}: not a {kind} of libvirt's; move it away"])
+        if status is not None and status.find(kind) is None:
+            raise KvmhostError([f"{active}: not the status of a {kind} of libvirt's; move it away"])
+        # libvirt does not load a file that has another name than what it defines.
+        if definition is not None and definition.findtext("name") != name:
+            definition = None
+        if definition is not None or status is not None:
+            yield name, definition, status
 
 
 def _entries(directory: str) -> List[str]:

@@ -1,5 +1,6 @@
 """Networks and pools: what is chosen, what is compared, what stands in the way. All pure."""
 
+import time
 from typing import Any, List, Optional, Tuple
 from xml.etree import ElementTree
 
@@ -47,12 +48,26 @@ def decide(
         (["192.168.122.7/32 eth0"], "192.168.123.0/24"),
         (["192.168.122.0/25", "192.168.123.255/32"], "192.168.124.0/24"),
         (["192.168.122.0/23 eth0"], "192.168.124.0/24"),
+        (["192.168.0.0/17"], "192.168.128.0/24"),
+        (["192.168.124.0/30", "192.168.122.128/25", "192.168.123.7/32"], "192.168.125.0/24"),
+        (["192.168.120.0/22", "192.168.124.0/23", "192.168.122.9/32"], "192.168.126.0/24"),
+        # Before the beginning.
+        (["192.168.0.0/24", "192.168.121.0/24"], "192.168.122.0/24"),
+        (["192.168.122.0/24", "192.168.124.0/22", "192.168.128.0/17"], "192.168.123.0/24"),
         (["192.168.0.0/16 vpn"], "10.0.0.0/24"),
         (["192.168.0.0/16 vpn", "10.0.0.0/9 vpn"], "10.128.0.0/24"),
     ],
 )
 def test_auto_takes_the_first_that_nothing_touches(where: List[str], chosen: str) -> None:
     assert decide([NAT], (), *where) == ([(chosen,)], ["define", "autostart", "start"], [])
+
+
+def test_auto_among_thousands_of_routes() -> None:
+    """As on a host that speaks a routing protocol. The boot waits for it."""
+    where = ["192.168.0.0/16", *(f"10.{n >> 8}.{n & 255}.0/24 up" for n in range(20000))]
+    started = time.monotonic()
+    assert decide([NAT], (), *where)[0] == [("10.78.32.0/24",)]
+    assert time.monotonic() - started < 10
 
 
 def test_auto_keeps_clear_of_other_networks() -> None:
