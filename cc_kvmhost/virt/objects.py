@@ -241,6 +241,8 @@ def _undefine(libvirt: Any, connection: Any, step: Step) -> None:
 
 def _make(libvirt: Any, connection: Any, step: Step) -> None:
     _find(libvirt, connection, step).build(0)
+    if step.label:
+        files.set_label(step.value, step.label)
 
 
 def _unmake(_libvirt: Any, _connection: Any, step: Step) -> None:

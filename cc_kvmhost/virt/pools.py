@@ -4,6 +4,9 @@ Sources: libvirt's docs/formatstorage.rst; the files that its storage driver kee
 """
 
 import os
+import re
+import shlex
+import stat
 from typing import (
     Any,
     Dict,
@@ -18,11 +21,16 @@ from typing import (
 )
 from xml.etree import ElementTree
 
+from .. import files
 from ..config import KEY, Pool
 from .steps import KEPT, POOL, Step
 from .volume_groups import Group
 
 LOGICAL = "logical"
+
+#: SELinux's type for guests' disks (virt_selinux(8)), and a whole label with it.
+_TYPE = "virt_image_t"
+_LABEL = f"system_u:object_r:{_TYPE}:s0"
 
 #: Bytes: on less, the first image fills the file system.
 _LEAST_ROOM = 1 << 30
@@ -53,11 +61,15 @@ class PoolState(NamedTuple):
 
 class Place(NamedTuple):
     """A pool's directory. ``problem``: why it can't be one, "" if it can. ``missing``: the highest
-    directory of its path that is missing, "" if none is. ``room``: bytes that are free."""
+    directory of its path that is missing, "" if none is. ``room``: bytes that are free. ``label``:
+    the SELinux label that the directory is to get when it is made, "" without SELinux;
+    ``relabelled``: the policy has another one for it."""
 
     problem: str = ""
     missing: str = ""
     room: int = 0
+    label: str = ""
+    relabelled: bool = False
 
 
 def parse(element: Any) -> PoolState:
@@ -86,7 +98,21 @@ def look(path: str) -> Place:
     file_system = os.statvfs(there)
     if missing and file_system.f_flag & os.ST_RDONLY:
         return Place(f"{there} is on a read-only file system, {missing} can't be made", missing)
-    return Place("", missing, file_system.f_bavail * file_system.f_frsize)
+    room = file_system.f_bavail * file_system.f_frsize
+    if missing and files.has_selinux():
+        label, relabelled = directory_label(files.label_of_policy(path, stat.S_IFDIR))
+        return Place("", missing, room, label, relabelled)
+    return Place("", missing, room)
+
+
+def directory_label(policys: str) -> Tuple[str, bool]:
+    """The SELinux label of a directory for guests' disks, and whether a relabel would change it.
+
+    :param policys: what the policy has for its path; "" if that is not known
+    """
+    user, role, kind, *level = (policys or _LABEL).split(":")
+    relabelled = not policys or kind != _TYPE
+    return ":".join([user, role, _TYPE, *level]), relabelled
 
 
 def _is_there(path: str) -> bool:
@@ -128,8 +154,9 @@ def decide(
         if place.missing:
             if found is not None and found.active:
                 steps.append(Step("stop", POOL, each.name))
-            note = f"the directory {each.path}"
-            steps.append(Step("make", POOL, each.name, each.path, place.missing, note))
+            note = f"the directory {each.path}{_lasting_label(each.path, place)}"
+            make = Step("make", POOL, each.name, each.path, place.missing, note, place.label)
+            steps.append(make)
         if found is None or not found.autostart:
             steps.append(Step("autostart", POOL, each.name))
         if found is None or not found.active or place.missing:
@@ -137,6 +164,18 @@ def decide(
             before = KEPT if group.volumes else ""
             steps.append(Step("start", POOL, each.name, before=before))
     return wishes, steps, problems
+
+
+def _lasting_label(path: str, place: Place) -> str:
+    """How to make a directory's SELinux label last, for people."""
+    if not place.relabelled:
+        return ""
+    # The path is a regular expression there, and a word of the shell's.
+    pattern = re.sub(r"([][.^$*+?{}()|\\])", r"\\\1", path) + "(/.*)?"
+    return (
+        f", labelled {_TYPE} until SELinux's policy is applied to it; to keep that:"
+        f" semanage fcontext -a -t {_TYPE} {shlex.quote(pattern)}"
+    )
 
 
 def _differences(asked: Pool, found: PoolState) -> Iterator[str]:

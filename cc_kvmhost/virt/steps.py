@@ -13,6 +13,7 @@ class Step(NamedTuple):
     """One change. ``verb``: define, redefine, make, autostart, start or stop; "make" makes a pool's
     directory. ``value``: XML to define, or the directory to make. ``before``: what stood there: the
     XML, or the highest directory that is to be made; or KEPT. ``note``: for people.
+    ``label``: the SELinux label of a directory to make, "" for none.
     """
 
     verb: str
@@ -21,6 +22,7 @@ class Step(NamedTuple):
     value: str = ""
     before: str = ""
     note: str = ""
+    label: str = ""
 
     def __str__(self) -> str:
         return f"{self.verb} {self.kind} {self.name}" + (f" ({self.note})" if self.note else "")

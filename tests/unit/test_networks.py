@@ -1,7 +1,10 @@
 """Networks and pools: what is chosen, what is compared, what stands in the way. All pure."""
 
+import sys
 import time
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
+from unittest import mock
 from xml.etree import ElementTree
 
 import pytest
@@ -223,6 +226,68 @@ def test_pools(found: Optional[PoolState], place: Place, verbs: List[str], text:
     assert [step.verb for step in steps] == verbs
     assert text in " ".join(problems) and bool(problems) == bool(text)
     assert all(wish.active and wish.autostart for wish in wishes.values())
+
+
+LABEL = "system_u:object_r:virt_image_t:s0"
+
+
+@pytest.mark.parametrize(
+    ("policys", "label", "relabelled"),
+    [
+        ("system_u:object_r:var_t:s0", LABEL, True),
+        (LABEL, LABEL, False),
+        # A policy without levels.
+        ("system_u:object_r:default_t", "system_u:object_r:virt_image_t", True),
+        ("a:b:var_t:s0:c1,c2", "a:b:virt_image_t:s0:c1,c2", True),
+        # Without python3-libselinux.
+        ("", LABEL, True),
+    ],
+)
+def test_the_label_of_a_directory(policys: str, label: str, relabelled: bool) -> None:
+    assert pools.directory_label(policys) == (label, relabelled)
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/srv/vms", "'/srv/vms(/.*)?'"),
+        ("/srv/a.b+c", r"'/srv/a\.b\+c(/.*)?'"),
+        ("/srv/it's (1)", """'/srv/it'"'"'s \\(1\\)(/.*)?'"""),
+    ],
+)
+def test_how_a_label_lasts_is_said(path: str, pattern: str) -> None:
+    place = ROOM._replace(missing="/srv", label=LABEL, relabelled=True)
+    _, steps, _ = pools.decide([POOL._replace(path=path)], {}, {path: place}, {})
+    make = steps[1]
+    assert make.label == LABEL
+    assert str(make).endswith(f"to keep that: semanage fcontext -a -t virt_image_t {pattern})")
+    kept = place._replace(relabelled=False)
+    _, steps, _ = pools.decide([POOL._replace(path=path)], {}, {path: kept}, {})
+    assert steps[1].label == LABEL and "semanage" not in str(steps[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "selinux", "missing", "label"),
+    [
+        ("there", True, "", ""),
+        ("there/under/it", True, "there/under", LABEL),
+        ("there/under/it", False, "there/under", ""),
+    ],
+)
+def test_only_what_is_made_gets_a_label(
+    path: str, selinux: bool, missing: str, label: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "there").mkdir()
+    library = mock.Mock()
+    library.matchpathcon.return_value = [0, "system_u:object_r:var_t:s0"]
+    monkeypatch.setitem(sys.modules, "selinux", library)
+    on = str(tmp_path) if selinux else "/nowhere"
+    monkeypatch.setattr(pools.files, "_SELINUX_ON", on)
+    place = pools.look(str(tmp_path / path))
+    assert place._replace(room=0) == Place(
+        missing=str(tmp_path / missing) if missing else "", label=label, relabelled=bool(label)
+    )
+    assert place.room > 0
 
 
 GROUP = Pool("vms", "logical", source="vg_vms")
