@@ -25,6 +25,7 @@ _VERBS = {
 }
 #: How a change begins that the facts above the table already show.
 _PROFILE = "tuned profile "
+_OBJECT = re.compile(r"\S+ (network|pool) ")
 _UNIT = re.compile(r"(?P<daemon>.+?)(?P<socket>-(?:ro|admin|tcp|tls))?\.(?P<kind>[a-z]+)\Z")
 
 
@@ -210,6 +211,8 @@ def _counted(changes: Sequence[str], planned: bool) -> str:
             words = f"to {verb}" if planned else _VERBS[verb]
         elif change.startswith(_PROFILE):
             words = "profile to set" if planned else "profile set"
+        elif _OBJECT.match(change):
+            words = f"of {change.split()[1]}s"
         else:
             words = "other"
         numbers[words] = numbers.get(words, 0) + 1

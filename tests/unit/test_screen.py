@@ -61,7 +61,8 @@ class TestCounts:
             (["enable a.socket"], "1 to enable"),
             (["tuned profile x"], "1 profile to set"),
             (["enable a.socket", "enable b.socket", "stop c.service"], "3: 2 to enable, 1 to stop"),
-            (["define network default", "enable a.socket"], "2: 1 other, 1 to enable"),
+            (["define network default", "enable a.socket"], "2: 1 of networks, 1 to enable"),
+            (["make pool a (b)", "start pool a", "rename b, c"], "3: 2 of pools, 1 other"),
         ],
     )
     def test_planned(self, changes: Any, text: str, capsys: Any) -> None:
