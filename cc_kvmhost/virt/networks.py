@@ -137,10 +137,11 @@ def decide(
         where = f"{KEY}.libvirt.networks[{number}]: {each.name}"
         found = here.get(each.name)
         try:
+            touched = [*routes, *_of_others(each.name, asked, here)]
             if found is None:
-                wish, work = _make(each, routes, taken)
+                wish, work = _make(each, touched, taken)
             else:
-                wish, work = _keep(each, found, routes, taken, guests)
+                wish, work = _keep(each, found, touched, taken, guests)
         except _Obstacle as obstacle:
             problems.append(f"{where} {obstacle}")
             continue
@@ -148,6 +149,17 @@ def decide(
         wishes[each.name] = wish
         steps += work
     return wishes, steps, problems
+
+
+def _of_others(
+    name: str, asked: Sequence[Network], here: Mapping[str, NetworkState]
+) -> Iterator[Route]:
+    """The subnets of libvirt's other networks that start as soon as its daemon does, or by this run.
+    Until then the host has no route to them."""
+    starting = {each.name for each in asked}.union(each for each in here if here[each].autostart)
+    for other in sorted(starting.difference([name]).intersection(here)):
+        for subnet in here[other].subnets:
+            yield Route(subnet, f"libvirt's network {other}")
 
 
 class _Obstacle(Exception):

@@ -80,6 +80,28 @@ def test_auto_keeps_clear_of_other_networks() -> None:
     assert found == [("192.168.124.0/24",), ("192.168.125.0/24",), ("192.168.123.0/24",)]
 
 
+@pytest.mark.parametrize(
+    ("more", "asked", "text"),
+    [
+        # It starts with libvirt's daemon: the run that wakes that would fail.
+        ({"active": False}, [], "can't have 192.168.122.0/24: this host has 192.168.122.0/24 on"),
+        (
+            {"active": False, "autostart": False},
+            [NAT],
+            "on libvirt's network default; name another",
+        ),
+        # It may never start.
+        ({"active": False, "autostart": False}, [], ""),
+        ({"active": False, "subnets": ("192.168.123.0/24",)}, [], ""),
+    ],
+)
+def test_a_subnet_of_another_network(more: Any, asked: List[Network], text: str) -> None:
+    mine = Network("b", "nat", "192.168.122.0/24")
+    _, verbs, problems = decide([*asked, mine], (THERE._replace(**more),))
+    assert text in " ".join(problems) and bool(problems) == bool(text)
+    assert ("define" in verbs) == (not text)
+
+
 def test_no_free_subnet_is_an_error() -> None:
     (problem,) = decide([NAT], (), "192.168.0.0/16 vpn", "10.0.0.0/8 vpn")[2]
     assert "networks[0]: default finds no free /24" in problem
