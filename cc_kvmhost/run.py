@@ -351,11 +351,12 @@ class _Run(NamedTuple):
             order = objects.order(self.plan.mode, self.plan.steps)
             self.undo.steps = self.plan.steps  # any of them, if this is interrupted
             outcome = child.call(objects.__name__, "carry_out", order, OBJECTS_SECONDS)
-            done = self.plan.steps[: outcome.said[-1] + 1] if outcome.said else ()
-            self.undo.steps = done
+            # How far it got: the step that it was at, and the last one that it has begun.
+            got = {key: number for said in outcome.said for key, number in said.items()}
+            at = self.plan.steps[got.get("at", 0)]
+            self.undo.steps = self.plan.steps[: got.get("begun", -1) + 1]
             problems = list(outcome.problems)
             if outcome.overdue:
-                at = done[-1] if done else "no answer"
                 problems.append(f"{at}: not done within {OBJECTS_SECONDS:g} s")
             if not problems:
                 seen = host.read_objects(self.config)
@@ -364,7 +365,7 @@ class _Run(NamedTuple):
                 left = plan.make_for(choice, self.config, after, force=True)
                 problems = [f"{step}: still to do after the run" for step in left.steps]
             if problems:
-                service = objects.service(self.plan.mode, done[-1].kind if done else "network")
+                service = objects.service(self.plan.mode, at.kind)
                 raise KvmhostError(f"{each}; see 'journalctl -u {service} -b'" for each in problems)
         return after
 

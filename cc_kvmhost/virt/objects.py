@@ -168,7 +168,8 @@ def service(mode: str, kind: str) -> str:
 
 
 def carry_out(order: Dict[str, Any], say: Say) -> None:
-    """Do each step; says its number first: what was begun is to be taken back if this fails or hangs.
+    """Do each step; says which one it is ``at``, and which it has ``begun``: those are to be taken back
+    if this fails or hangs.
 
     :raises KvmhostError: a step failed. What takes things back goes on with the next step, and raises
         at the end.
@@ -180,6 +181,7 @@ def carry_out(order: Dict[str, Any], say: Say) -> None:
     problems: List[str] = []
     for number, each in enumerate(order["steps"]):
         step = Step(*each)
+        say({"at": number})
         try:
             if step.kind not in connections:
                 path = order["sockets"][step.kind]
@@ -187,7 +189,7 @@ def carry_out(order: Dict[str, Any], say: Say) -> None:
                 connections[step.kind] = libvirt.open(uri)
             if step.verb == "define" and _find(libvirt, connections[step.kind], step) is not None:
                 raise KvmhostError(["somebody else has made it by now; see 'kvmhost plan'"])
-            say(number)
+            say({"begun": number})
             _VERBS[step.verb](libvirt, connections[step.kind], step)
         except libvirt.libvirtError as error:
             problems.append(f"{step}: {'; '.join(str(error.get_error_message()).splitlines())}")

@@ -298,26 +298,32 @@ def test_a_daemon_that_hangs_does_not_hold_the_run(system: str) -> None:
         host.boot()
         apply(host, {})
         before = listed(host, "net")
-        host.write("/root/s.yaml", expect.user_data(asked(networks=[BAD])))
-        command = ["python3", "-c", COMMAND, "apply", "--json", "/root/s.yaml"]
 
-        def errors() -> str:
+        def errors(**objects: Any) -> str:
+            host.write("/root/s.yaml", expect.user_data(asked(**objects)))
             started = time.monotonic()
+            command = ["python3", "-c", COMMAND, "apply", "--json", "/root/s.yaml"]
             done = host.run(command, check=False)
             assert time.monotonic() - started < 30
             report = json.loads(done.stdout)
             assert report["result"] == "failed"
             return "\n".join(report["errors"])
 
-        host.sh(
-            f"systemctl start {service}; systemctl kill --signal=STOP --kill-who=main {service}"
-        )
-        assert f"no answer: not done within 5 s; see 'journalctl -u {service} -b'" in errors()
-        host.sh(f"systemctl kill --signal=CONT --kill-who=main {service}")
-        assert listed(host, "net") == before
+        def stopped(service: str, **objects: Any) -> str:
+            stop = f"systemctl kill --signal=STOP --kill-who=main {service}"
+            host.sh(f"systemctl start {service}; {stop}")
+            text = errors(**objects)
+            host.sh(stop.replace("STOP", "CONT"))
+            assert f"not done within 5 s; see 'journalctl -u {service} -b'" in text
+            return text
+
+        assert "define network bad (10.77.0.0/24): " in stopped(service, networks=[BAD])
+        storage = {"el9": "libvirtd.service", "el10": "virtstoraged.service"}[system]
+        assert f"define pool default ({POOL['path']}): " in stopped(storage, pools=[POOL])
+        assert listed(host, "net") == before and listed(host, "pool") == {}
         # It answers, and then not any more: what it has begun can't be taken back.
         host.sh(DNSMASQ.format("exec sleep 25"))
-        text = errors()
+        text = errors(networks=[BAD])
         assert f"start network bad: not done within 5 s; see 'journalctl -u {service} -b'" in text
         assert "putting things back: networks and pools: not done within 4 s" in text
         assert "'kvmhost plan' shows what is different now" in text
