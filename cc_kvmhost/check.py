@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from . import files
 from .systemd import failure
 from .systemd.manager import Manager
-from .virt import guest, level, probe
+from .virt import guest, level, probe, volumes
 from .virt.daemons import Endpoint
 
 #: Seconds for the child that checks, and for the child that cleans up after it.
@@ -32,7 +32,8 @@ _CHILD = "cc_kvmhost.virt.probe"
 class Check(NamedTuple):
     """A check, as the report shows it. ``accelerator``: the guest's, kvm or tcg; None without a
     guest. ``error``: "" if it passed. ``reused``: an earlier run since boot made it, and nothing was
-    changed since."""
+    changed since. ``networks``, ``pools``: those that the guest had a NIC on, and a volume was made
+    in."""
 
     level: str
     passed: bool
@@ -40,16 +41,25 @@ class Check(NamedTuple):
     milliseconds: float = 0.0
     error: str = ""
     reused: bool = False
+    networks: Tuple[str, ...] = ()
+    pools: Tuple[str, ...] = ()
 
 
 class Order(NamedTuple):
-    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM."""
+    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM. ``networks``: the
+    guest is to have a NIC on each. ``pools``: a volume is to be made in each; name -> directory."""
 
     level: str
     mode: str
     daemons: Tuple[Endpoint, ...]
     arch: str
     kvm: bool
+    networks: Tuple[str, ...] = ()
+    pools: Mapping[str, str] = {}
+
+    def as_usual(self) -> "Order":
+        """Without what is checked on demand only."""
+        return self._replace(networks=(), pools={})
 
 
 def reuse(order: Order) -> Optional[Check]:
@@ -60,7 +70,7 @@ def reuse(order: Order) -> Optional[Check]:
             check = Check(**record["check"])
             same = record["order"][1:] == json.loads(json.dumps(order))[1:]
             if same and level.LEVELS.index(check.level) >= level.LEVELS.index(order.level):
-                return check._replace(reused=True)
+                return check._replace(reused=True, networks=(), pools=())
     except (ValueError, TypeError, KeyError):  # not of this version's making
         pass
     return None
@@ -79,20 +89,23 @@ def run(manager: Manager, order: Order) -> Tuple[Check, List[str]]:
     check = Check(order.level, not problems, accelerator, milliseconds, "; ".join(problems))
     if problems:
         forget()
-    elif not reuse(order):
-        record = {"order": order, "check": check._asdict()}
+    elif not reuse(order.as_usual()):
+        record = {"order": order.as_usual(), "check": check._asdict()}
         with contextlib.suppress(OSError):  # then the next run checks again
             files.replace(RECORD, json.dumps(record).encode() + b"\n")
-    return check, problems
+    return check._replace(networks=order.networks, pools=tuple(order.pools)), problems
 
 
 def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
     """Let a child wake the daemons and run the guest; returns the accelerator and the problems."""
     from .virt import child
 
-    qemu = next((each for each in order.daemons if each.driver == "qemu"), None)
-    wanted = _guest(order, qemu.name) if order.level == level.GUEST and qemu else None
-    outcome = child.call(_CHILD, "prove", {"daemons": order.daemons, "guest": wanted}, SECONDS)
+    qemu = _endpoint(order, "qemu")
+    nonce = guest.new_nonce()
+    wanted = _guest(order, qemu.name, nonce) if order.level == level.GUEST and qemu else None
+    pools = _pools(order, nonce) if order.pools else None
+    question = {"daemons": order.daemons, "guest": wanted, "pools": pools}
+    outcome = child.call(_CHILD, "prove", question, SECONDS)
     said = {each["daemon"]: each["problem"] for each in outcome.said if "daemon" in each}
     silence = f"does not answer within {SECONDS:g} s"
     answers = {
@@ -101,27 +114,51 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
         if daemon.name in said or outcome.overdue
     }
     problems = list(outcome.problems) + _daemon_problems(manager, answers)
-    result = outcome.result or {"accelerator": None, "problems": ()}
+    result = outcome.result or {"accelerator": None, "problems": (), "pools": ()}
+    failed = list(result["problems"]) + _overdue(outcome, "guest")
     if wanted and qemu:
-        failed = list(result["problems"])
-        steps = [each["guest"] for each in outcome.said if "guest" in each]
-        if outcome.overdue and steps and steps[-1] != probe.DONE:
-            failed.append(f"{steps[-1]}: not done within {SECONDS:g} s")
         problems += [
             f"the check's guest {wanted['name']}, {each}; see 'journalctl -u {qemu.name}.service -b'"
             for each in failed
         ]
-        if failed or outcome.overdue or outcome.problems:
-            # A daemon that was never reached has nothing of ours.
-            problems += _clear(qemu if not answers.get(qemu.name, "?") else None, wanted["name"])
+    failed_pools = list(result["pools"] or ()) + _overdue(outcome, "pool")
+    if pools:
+        log = f"see 'journalctl -u {pools['daemon']}.service -b'"
+        problems += [f"{each}; {log}" for each in failed_pools]
+        if result["pools"] is None and not problems:
+            problems.append(f"the pools were not checked; {log}")
+    if (wanted or pools) and (failed or failed_pools or outcome.overdue or outcome.problems):
+        # A daemon that was never reached has nothing of ours.
+        reached = wanted is not None and qemu is not None and not answers.get(qemu.name, "?")
+        problems += _clear(qemu if reached else None, guest.PREFIX + nonce[:8], order.pools)
     return result["accelerator"], problems
 
 
-def _guest(order: Order, daemon: str) -> Dict[str, Any]:
+def _endpoint(order: Order, driver: str) -> Optional[Endpoint]:
+    return next((each for each in order.daemons if each.driver == driver), None)
+
+
+def _overdue(outcome: Any, key: str) -> List[str]:
+    """What the child was at, of what it says by this key, when its time was over."""
+    steps = [each[key] for each in outcome.said if key in each]
+    if not outcome.overdue or not steps or steps[-1] == probe.DONE:
+        return []
+    at = f"a volume in pool {steps[-1]}" if key == "pool" else steps[-1]
+    return [f"{at}: not done within {SECONDS:g} s"]
+
+
+def _guest(order: Order, daemon: str, nonce: str) -> Dict[str, Any]:
     """What guest.run() wants; ``daemon``: which one is to run it."""
-    nonce = guest.new_nonce()
-    more = {"nonce": nonce, "arch": order.arch, "kvm": order.kvm}
+    more = {"nonce": nonce, "arch": order.arch, "kvm": order.kvm, "networks": order.networks}
     return {"daemon": daemon, "name": guest.PREFIX + nonce[:8], **more}
+
+
+def _pools(order: Order, nonce: str) -> Dict[str, Any]:
+    """What volumes.prove() wants; ``daemon``: which one has the pools."""
+    storage = _endpoint(order, "storage") or _endpoint(order, "qemu")
+    assert storage  # a plan with pools has it
+    names = list(order.pools)
+    return {"daemon": storage.name, "names": names, "volume": volumes.name(nonce[:8])}
 
 
 def _daemon_problems(manager: Manager, answers: Mapping[str, str]) -> List[str]:
@@ -141,10 +178,11 @@ def _daemon_problems(manager: Manager, answers: Mapping[str, str]) -> List[str]:
     return problems
 
 
-def _clear(qemu: Optional[Endpoint], name: str) -> List[str]:
-    """Remove what a guest left whose child failed or was killed; returns what is left all the same.
+def _clear(qemu: Optional[Endpoint], name: str, pools: Mapping[str, str]) -> List[str]:
+    """Remove what a child left that failed or was killed; returns what is left all the same.
 
-    :param qemu: the daemon that has it; None: it was never reached, so it has nothing
+    :param qemu: the daemon that has the guest; None: it was never reached, so it has nothing
+    :param pools: those that may have a volume of its; name -> directory
     """
     from .virt import child
 
@@ -152,7 +190,8 @@ def _clear(qemu: Optional[Endpoint], name: str) -> List[str]:
     for pid in guest.processes(name):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    outcome = child.call(_CHILD, "clear", {"daemon": qemu}, SECONDS_TO_CLEAR)
+    order = {"daemon": qemu, "directories": list(pools.values())}
+    outcome = child.call(_CHILD, "clear", order, SECONDS_TO_CLEAR)
     left = list(outcome.result or outcome.problems)
     left += [f"process {pid}" for pid in guest.processes(name)]
     return [f"{name} has left {each}, which the next check removes" for each in left]

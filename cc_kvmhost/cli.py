@@ -138,7 +138,7 @@ def check(options: argparse.Namespace) -> int:
 
     asked = _Asked(options.file)
     with asked:
-        report = run.prove(asked.section, options.level)
+        report = run.prove(asked.section, options.level, options.networks, options.pools)
     screen.print_check(report if options.json else asked.located(report), options.json)
     return FAULT if report.errors else DONE
 
@@ -291,6 +291,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_file(sub)
     sub.add_argument(
         "--level", choices=("guest", "daemons", "sockets"), help="instead of kvmhost.check"
+    )
+    sub.add_argument(
+        "--networks",
+        action="store_true",
+        help="give the guest a NIC on each of the section's networks with mode nat",
+    )
+    sub.add_argument(
+        "--pools",
+        action="store_true",
+        help="make a volume in each of the section's pools with type dir, and remove it",
     )
 
     sub = add("schema", schema, "Print the JSON Schema of the kvmhost key.")

@@ -23,11 +23,13 @@ class Network(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """A libvirt storage pool that is asked for."""
+    """A libvirt storage pool that is asked for. ``path``: type dir. ``source``: type logical; the
+    volume group."""
 
     name: str
     type: str
     path: str = ""
+    source: str = ""
 
 
 class Config(NamedTuple):

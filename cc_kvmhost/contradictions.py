@@ -8,7 +8,7 @@ from .problems import Problem, shown
 #: Mode of a network, or type of a pool -> the key that says where it is.
 _PLACES = {
     "networks": {"nat": "subnet", "bridge": "bridge"},
-    "pools": {"dir": "path"},
+    "pools": {"dir": "path", "logical": "source"},
 }
 
 
@@ -34,15 +34,17 @@ def find(section: Any) -> Iterator[Problem]:
                     yield Problem(path + (place,), what)
             if wanted not in each and wanted != "subnet":
                 yield Problem(path, f"needs the key {wanted!r}, since its {kind} is {each[kind]}")
-            if wanted == "path" and "path" in each:
-                first = places.setdefault(each["path"], number)
-                if os.path.normpath(each["path"]) != each["path"]:
-                    what = "{} is not a plain path; write {}"
-                    what = what.format(shown(each["path"]), os.path.normpath(each["path"]))
-                    yield Problem(path + ("path",), what)
+            if key == "pools" and wanted in each:
+                place = each[wanted]
+                first = places.setdefault(place, number)
+                plain = os.path.normpath(place)
+                if wanted == "path" and plain != place:
+                    what = f"{shown(place)} is not a plain path; write {plain}"
+                    yield Problem(path + (wanted,), what)
                 elif first != number:
-                    what = f"is the directory of {key}[{first}] too; a directory has one pool"
-                    yield Problem(path + ("path",), what)
+                    noun = {"path": "directory", "source": "volume group"}[wanted]
+                    what = f"is the {noun} of {key}[{first}] too; a {noun} has one pool"
+                    yield Problem(path + (wanted,), what)
     if libvirt.get("networks"):
         yield from _subnet_problems(libvirt["networks"])
 

@@ -1,6 +1,7 @@
 """Files: replaced whole or not at all; paths resolved in an image's tree as from inside it."""
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -97,26 +98,42 @@ def _label(descriptor: int, path: str, root: str) -> None:
     try:
         label = os.getxattr(path, _SELINUX)
     except OSError:  # no such file, or no labels here
-        label = _label_of_policy(os.path.join("/", os.path.relpath(path, root)))
-    if label:
+        there = os.path.join("/", os.path.relpath(path, root))
+        label = label_of_policy(there, stat.S_IFREG).encode() + b"\0" if has_selinux() else b""
+    if len(label) > 1:
         try:
             os.setxattr(descriptor, _SELINUX, label)
         except OSError as error:
             LOG.debug("%s: its SELinux label can't be set: %s", path, error)
 
 
-def _label_of_policy(path: str) -> bytes:
-    """The label of a new file; empty without SELinux, or without python3-libselinux."""
-    if not os.path.exists(_SELINUX_ON):
-        return b""
+def has_selinux() -> bool:
+    """Whether SELinux is in force here, or would be (permissive)."""
+    return os.path.exists(_SELINUX_ON)
+
+
+def label_of_policy(path: str, kind: int) -> str:
+    """The label that SELinux's policy has for a new file; "" if it has none, or without
+    python3-libselinux.
+
+    :param kind: the file's, as in st_mode
+    """
     try:
         import selinux
 
-        label: str = selinux.matchpathcon(path, stat.S_IFREG)[1]
-        return label.encode() + b"\0"
+        return str(selinux.matchpathcon(path, kind)[1])
     except (ImportError, OSError) as error:  # OSError: the policy has none
         LOG.debug("%s: no SELinux label: %s", path, error)
-        return b""
+        return ""
+
+
+def set_label(path: str, label: str) -> None:
+    """Give a file an SELinux label; nothing where a file system has one label for all of its files."""
+    try:
+        os.setxattr(path, _SELINUX, label.encode() + b"\0", follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
 
 
 @contextlib.contextmanager

@@ -194,7 +194,9 @@ def _with_objects(plan: Plan, config: Config, host: Host) -> Tuple[Plan, List[st
     wanted, steps, obstacles = networks.decide(
         config.networks, here.networks, here.routes, bool(host.guests)
     )
-    pools_wanted, more, pool_obstacles = pools.decide(config.pools, here.pools, here.places)
+    pools_wanted, more, pool_obstacles = pools.decide(
+        config.pools, here.pools, here.places, here.groups
+    )
     plan = plan._replace(networks=wanted, pools=pools_wanted, steps=tuple(steps + more))
     return plan, problems + obstacles + pool_obstacles
 

@@ -126,8 +126,12 @@ class Report(NamedTuple):
             return ""
         accelerator = str(self.check["accelerator"]).upper()
         proof = {"guest": f"a guest ran by {accelerator}", "daemons": "all daemons answer"}
-        earlier = " (checked by an earlier run)" if self.check["reused"] else ""
-        return proof.get(self.check["level"], "all sockets can be reached") + earlier
+        words = proof.get(self.check["level"], "all sockets can be reached")
+        if self.check["networks"]:
+            words += f" with a NIC on {', '.join(self.check['networks'])}"
+        if self.check["pools"]:
+            words += f", a volume was made in {', '.join(self.check['pools'])}"
+        return words + (" (checked by an earlier run)" if self.check["reused"] else "")
 
 
 def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:

@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import time
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import check, files, host, plan, tuned
 from . import config as configuration
@@ -19,6 +19,7 @@ from .systemd.bus import BusError
 from .systemd.jobs import JobResults, Jobs
 from .systemd.manager import Manager, is_running
 from .undo import Undo, problems_of
+from .virt import level as levels
 from .virt import secret_key, sockets, validate
 from .virt.daemons import endpoints
 from .virt.mode import Choice
@@ -89,10 +90,14 @@ def _published(report: Report) -> Report:
     return report
 
 
-def prove(section: Any, level: Optional[str] = None) -> Report:
+def prove(
+    section: Any, level: Optional[str] = None, networks: bool = False, pools: bool = False
+) -> Report:
     """Check that this host hosts guests, whatever an earlier check has found. Changes nothing.
 
     :param level: another one than the section's
+    :param networks: give the guest a NIC on each of the section's NAT networks
+    :param pools: make a volume in each of the section's dir pools, and remove it
     :raises KvmhostError: as apply() reports
     """
     steps = Steps()
@@ -109,13 +114,17 @@ def prove(section: Any, level: Optional[str] = None) -> Report:
             here = host.read(manager, config)
         with steps.step("plan", "choose the mode"):
             chosen = plan.make(config, here, force=True)
+            order = _order(chosen, here)._replace(
+                networks=_networks_to_check(config, chosen) if networks else (),
+                pools=_pools_to_check(config, chosen) if pools else {},
+            )
         up = [unit for unit, wish in chosen.wishes.items() if wish.active]
         warnings = chosen.warnings + tuple(validate.findings())
         report = Report("ok", chosen.mode, chosen.reason, warnings=warnings)
         report = report._replace(kvm=here.kvm._asdict())
         problems = sockets.problems(sockets.refusals(up))
         with steps.step("check", check.DESCRIPTION):
-            made, more = check.run(manager, _order(chosen, here))
+            made, more = check.run(manager, order)
         problems += more + ([chosen.fault] if chosen.fault else [])
         if problems:
             made = made._replace(passed=False, error="; ".join(problems))
@@ -132,6 +141,26 @@ def _order(chosen: Plan, here: Host) -> check.Order:
     return check.Order(
         str(chosen.level), chosen.mode, daemons, here.means.arch, bool(here.kvm.usable)
     )
+
+
+def _networks_to_check(config: Config, chosen: Plan) -> Tuple[str, ...]:
+    """NAT networks: whatever appears on a bridge, others of its network see."""
+    names = tuple(each.name for each in config.networks if each.mode == "nat")
+    if not names:
+        raise KvmhostError(["--networks: the section asks for no network with mode nat"])
+    if chosen.level != levels.GUEST:
+        raise KvmhostError([f"--networks: needs a guest, and the level is {chosen.level}"])
+    return names
+
+
+def _pools_to_check(config: Config, chosen: Plan) -> Dict[str, str]:
+    """Directories: a volume group may be other hosts' too."""
+    names = {each.name: each.path for each in config.pools if each.type == "dir"}
+    if not names:
+        raise KvmhostError(["--pools: the section asks for no pool with type dir"])
+    if chosen.level == levels.SOCKETS:
+        raise KvmhostError(["--pools: needs the level daemons or guest, and it is sockets"])
+    return names
 
 
 class _Run(NamedTuple):
@@ -322,11 +351,12 @@ class _Run(NamedTuple):
             order = objects.order(self.plan.mode, self.plan.steps)
             self.undo.steps = self.plan.steps  # any of them, if this is interrupted
             outcome = child.call(objects.__name__, "carry_out", order, OBJECTS_SECONDS)
-            done = self.plan.steps[: outcome.said[-1] + 1] if outcome.said else ()
-            self.undo.steps = done
+            # How far it got: the step that it was at, and the last one that it has begun.
+            got = {key: number for said in outcome.said for key, number in said.items()}
+            at = self.plan.steps[got.get("at", 0)]
+            self.undo.steps = self.plan.steps[: got.get("begun", -1) + 1]
             problems = list(outcome.problems)
             if outcome.overdue:
-                at = done[-1] if done else "no answer"
                 problems.append(f"{at}: not done within {OBJECTS_SECONDS:g} s")
             if not problems:
                 seen = host.read_objects(self.config)
@@ -335,7 +365,7 @@ class _Run(NamedTuple):
                 left = plan.make_for(choice, self.config, after, force=True)
                 problems = [f"{step}: still to do after the run" for step in left.steps]
             if problems:
-                service = objects.service(self.plan.mode, done[-1].kind if done else "network")
+                service = objects.service(self.plan.mode, at.kind)
                 raise KvmhostError(f"{each}; see 'journalctl -u {service} -b'" for each in problems)
         return after
 

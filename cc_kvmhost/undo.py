@@ -105,7 +105,7 @@ class Undo:
         from .virt import child, objects  # not every host pays for their import
         from .virt.steps import back
 
-        order = objects.order(self._plan.mode, back(self.steps))
+        order = objects.order(self._plan.mode, back(self.steps), go_on=True)
         outcome = child.call(objects.__name__, "carry_out", order, _OBJECTS_SECONDS)
         late = f"networks and pools: not done within {_OBJECTS_SECONDS:g} s"
         return list(outcome.problems) + ([late] if outcome.overdue else [])

@@ -23,10 +23,13 @@ from cc_kvmhost.host import Host  # noqa: E402
 from cc_kvmhost.kvm import Kvm  # noqa: E402
 from cc_kvmhost.virt import sockets  # noqa: E402
 from cc_kvmhost.virt.guests import Guest  # noqa: E402
+from cc_kvmhost.virt.networks import NetworkState  # noqa: E402
 from cc_kvmhost.virt.objects import Objects  # noqa: E402
 from cc_kvmhost.virt.pools import Place  # noqa: E402
 
 TARGET = ROOT / "docs/screens.md"
+
+IMAGES = "/var/lib/libvirt/images"
 
 GOOD = """\
 #cloud-config
@@ -51,8 +54,10 @@ kvmhost:
   libvirt:
     networks:
       - {name: default, mode: nat}
+      - {name: lan, mode: bridge, bridge: br0}
     pools:
-      - {name: vms, type: dir, path: /srv/vms}
+      - {name: default, type: dir, path: /var/lib/libvirt/images}
+      - {name: vms, type: logical, source: vg_vms}
 """
 KVM = """\
 #cloud-config
@@ -110,8 +115,11 @@ class Machine:
         done = report.of_run(chosen, config, before, self.here, (), steps)
         return done._replace(check=self._made._asdict())
 
-    def prove(self, section: Any, level: Optional[str] = None) -> report.Report:
+    def prove(
+        self, section: Any, level: Optional[str], networks: bool, pools: bool
+    ) -> report.Report:
         found = self.preview(section, True)
+        config = hosts.config(**(section or {}))
         steps = (("check", 655.7),)
         if self._fault:
             made = Check("guest", False, None, 655.7, self._fault)
@@ -119,6 +127,10 @@ class Machine:
         else:
             made = Check("guest", True, "kvm", 655.7)
             found = found._replace(result="ok")
+        if networks:
+            made = made._replace(networks=tuple(n.name for n in config.networks if n.mode == "nat"))
+        if pools:
+            made = made._replace(pools=tuple(p.name for p in config.pools if p.type == "dir"))
         return found._replace(changed=(), tuned={}, check=made._asdict(), steps=steps)
 
     def refusals(self, units: Any) -> Dict[str, str]:
@@ -170,7 +182,11 @@ def screens() -> List[Tuple[str, str]]:
         Path(name).write_text(text, encoding="utf-8")
     fresh = Machine(hosts.fresh_el10(), {})
     done = hosts.applied(plan.make(hosts.config(), fresh.here), fresh.here)
-    objects = Objects({}, {}, (), {}, {"/srv/vms": Place("", "/srv/vms", 1 << 40)})
+    # As libvirt's package leaves it, before anybody has started it.
+    default = NetworkState(
+        "default", subnets=("192.168.122.0/24",), bridge="virbr0", autostart=False, active=False
+    )
+    objects = Objects({"default": default}, {}, (), {"br0": ""}, {IMAGES: Place(room=1 << 36)})
     units = hosts.with_units(done.units, ["tuned.service"], file_state="disabled")
     refused = {"virtqemud.socket": "/run/libvirt/virtqemud-sock: No such file or directory"}
     guests = hosts.with_units(fresh.here.units, ["libvirtd.service"], active="active")
@@ -195,7 +211,11 @@ def screens() -> List[Tuple[str, str]]:
     with on(Machine(hosts.fresh_el9(), {})):
         found.append(("A plan for a fresh CentOS Stream 9", said("plan")))
     with on(Machine(done._replace(objects=objects), {})):
-        found.append(("A plan for a network and a pool", said("plan", "networks.yaml")))
+        found += [
+            ("A plan for networks and pools", said("plan", "networks.yaml")),
+            ("A run with networks and pools", said("apply", "networks.yaml")),
+            ("A check of them", said("check", "--networks", "--pools", "networks.yaml")),
+        ]
     with on(Machine(done._replace(units=units), refused)):
         found.append(("A machine that is not as asked", said("status")))
     with on(Machine(done._replace(kvm=no_kvm), {})):

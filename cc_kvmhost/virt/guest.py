@@ -14,13 +14,15 @@ arch/arm64/booting.rst, Arm ARM (MIDR_EL1), QEMU's target/i386 and target/arm, t
 import contextlib
 import glob
 import os
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from .. import files
 from ..errors import KvmhostError
 
 #: How the names of our domains, disks and logs begin. libvirt's hooks see these names.
 PREFIX = "kvmhost-check-"
+#: How a volume's name ends. It is no disk of a guest, whose leftovers are removed while it is made.
+VOLUME = ".volume"
 
 #: Where libvirt keeps disks. The first belongs to the storage driver, which may be missing.
 DISK_DIRS = ("/var/lib/libvirt/images", "/var/lib/libvirt/qemu")
@@ -153,11 +155,12 @@ def _place(code: str, line: bytes, line_at: int, size: int) -> bytes:
     return (binary.ljust(line_at, b"\0") + line).ljust(size, b"\0")
 
 
-def xml(arch: str, name: str, kvm: bool, path: str) -> str:
+def xml(arch: str, name: str, kvm: bool, path: str, networks: Sequence[str] = ()) -> str:
     """The domain.
 
     :param kvm: with KVM, or by TCG
     :param path: of the file with its program
+    :param networks: libvirt's networks that it gets a NIC on
     """
     from xml.etree import ElementTree
 
@@ -195,6 +198,12 @@ def xml(arch: str, name: str, kvm: bool, path: str) -> str:
         add(disk, "readonly")
     else:
         add(system, "kernel", path)
+    for network in networks:
+        interface = add(devices, "interface", type="network")
+        add(interface, "source", network=network)
+        add(interface, "model", type="virtio")
+        # Without its ROM it does not boot from there, and sends nothing.
+        add(interface, "rom", enabled="no")
     add(devices, "controller", type="usb", model="none")
     add(devices, "memballoon", model="none")
     # A pty, because SELinux would refuse a file in any directory.
@@ -226,7 +235,7 @@ def run(connection: Any, order: Dict[str, Any], say: Callable[[Any], None]) -> s
     """Run the guest; returns its accelerator. Blocks for ever if libvirt or the guest hangs.
 
     :param connection: an open libvirt.virConnect
-    :param order: ``name``, ``nonce``, ``arch``, ``kvm``
+    :param order: ``name``, ``nonce``, ``arch``, ``kvm``, ``networks``
     :raises KvmhostError: it did not run, or wrote something else
     """
     import libvirt
@@ -246,7 +255,7 @@ def run(connection: Any, order: Dict[str, Any], say: Callable[[Any], None]) -> s
         _write(path, program(arch, order["nonce"]))
         now("starting it")
         domain = connection.createXML(
-            xml(arch, name, order["kvm"], path),
+            xml(arch, name, order["kvm"], path, order["networks"]),
             # AUTODESTROY: libvirt ends it when this process ends, however that happens.
             libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY,
         )
@@ -326,9 +335,13 @@ def remove(paths: Iterable[str]) -> None:
             os.unlink(path)
 
 
-def files_of(name: str = PREFIX + "*") -> List[str]:
-    """The files of one guest, or of all of ours."""
+def files_of(name: str = PREFIX + "*", directories: Iterable[str] = ()) -> List[str]:
+    """The files of one guest, or of all of ours.
+
+    :param directories: of pools that may have a volume of a check
+    """
     patterns = [os.path.join(where, name + ".img") for where in DISK_DIRS]
+    patterns += [os.path.join(where, name + VOLUME) for where in directories]
     patterns.append(os.path.join(LOG_DIR, name + ".log*"))
     return sorted(path for pattern in patterns for path in glob.glob(pattern))
 

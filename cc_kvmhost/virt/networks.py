@@ -62,7 +62,10 @@ class NetworkState(NamedTuple):
 
 
 def parse(element: Any) -> NetworkState:
-    """What a <network> says."""
+    """What a <network> says.
+
+    :raises ValueError: an address in it is none
+    """
     forward, bridge = element.find("forward"), element.find("bridge")
     return NetworkState(
         name=element.findtext("name", ""),
@@ -134,10 +137,11 @@ def decide(
         where = f"{KEY}.libvirt.networks[{number}]: {each.name}"
         found = here.get(each.name)
         try:
+            touched = [*routes, *_of_others(each.name, asked, here)]
             if found is None:
-                wish, work = _make(each, routes, taken)
+                wish, work = _make(each, touched, taken)
             else:
-                wish, work = _keep(each, found, routes, taken, guests)
+                wish, work = _keep(each, found, touched, taken, guests)
         except _Obstacle as obstacle:
             problems.append(f"{where} {obstacle}")
             continue
@@ -145,6 +149,17 @@ def decide(
         wishes[each.name] = wish
         steps += work
     return wishes, steps, problems
+
+
+def _of_others(
+    name: str, asked: Sequence[Network], here: Mapping[str, NetworkState]
+) -> Iterator[Route]:
+    """The subnets of libvirt's other networks that start as soon as its daemon does, or by this run.
+    Until then the host has no route to them."""
+    starting = {each.name for each in asked}.union(each for each in here if here[each].autostart)
+    for other in sorted(starting.difference([name]).intersection(here)):
+        for subnet in here[other].subnets:
+            yield Route(subnet, f"libvirt's network {other}")
 
 
 class _Obstacle(Exception):
@@ -244,14 +259,21 @@ def _collisions(
 
 
 def _free(routes: Sequence[Route], taken: Sequence[str]) -> str:
-    """The first /24 that nothing touches."""
+    """The first /24 that nothing touches. A host may have thousands of routes: each is passed once."""
     used = [ipaddress.IPv4Network(network) for network in [*(r.network for r in routes), *taken]]
+    # Networks without overlaps, in order.
+    used = list(ipaddress.collapse_addresses(used))
     for whole, start in _RANGES:
-        for subnet in whole.subnets(new_prefix=24):
-            if subnet < start:
+        first = int(start.network_address)
+        for network in used:
+            if int(network.broadcast_address) < first:
                 continue
-            if not any(subnet.overlaps(each) for each in used):
-                return str(subnet)
+            if int(network.network_address) > first + 255:
+                break
+            # The next /24 after it.
+            first = (int(network.broadcast_address) | 255) + 1
+        if first < int(whole.broadcast_address):
+            return f"{ipaddress.IPv4Address(first)}/24"
     raise _Obstacle(
         "finds no free /24 in 192.168.0.0/16 and 10.0.0.0/8: all are touched by addresses and"
         " routes of this host; name a subnet"

@@ -4,22 +4,46 @@ Sources: libvirt's docs/formatstorage.rst; the files that its storage driver kee
 """
 
 import os
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+import re
+import shlex
+import stat
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 from xml.etree import ElementTree
 
+from .. import files
 from ..config import KEY, Pool
-from .steps import POOL, Step
+from .steps import KEPT, POOL, Step
+from .volume_groups import Group
+
+LOGICAL = "logical"
+
+#: SELinux's type for guests' disks (virt_selinux(8)), and a whole label with it.
+_TYPE = "virt_image_t"
+_LABEL = f"system_u:object_r:{_TYPE}:s0"
 
 #: Bytes: on less, the first image fills the file system.
 _LEAST_ROOM = 1 << 30
 
 
 class PoolState(NamedTuple):
-    """A pool. ``persistent``: it has a definition."""
+    """A pool. ``path``: its directory, or that of its volumes' devices. ``source``: type logical; its
+    volume group. ``persistent``: it has a definition."""
 
     name: str
     type: str = "dir"
     path: str = ""
+    source: str = ""
     persistent: bool = True
     autostart: bool = True
     active: bool = True
@@ -29,6 +53,7 @@ class PoolState(NamedTuple):
         return {
             "type": self.type,
             "path": self.path,
+            "source": self.source,
             "autostart": self.autostart,
             "active": self.active,
         }
@@ -36,19 +61,27 @@ class PoolState(NamedTuple):
 
 class Place(NamedTuple):
     """A pool's directory. ``problem``: why it can't be one, "" if it can. ``missing``: the highest
-    directory of its path that is missing, "" if none is. ``room``: bytes that are free."""
+    directory of its path that is missing, "" if none is. ``room``: bytes that are free. ``label``:
+    the SELinux label that the directory is to get when it is made, "" without SELinux;
+    ``relabelled``: the policy has another one for it."""
 
     problem: str = ""
     missing: str = ""
     room: int = 0
+    label: str = ""
+    relabelled: bool = False
 
 
 def parse(element: Any) -> PoolState:
     """What a <pool> says."""
+    kind, name = element.get("type", ""), element.findtext("name", "")
+    # libvirt takes the pool's name where a volume group is not named.
+    group = element.findtext("source/name") or name
     return PoolState(
-        name=element.findtext("name", ""),
-        type=element.get("type", ""),
+        name=name,
+        type=kind,
         path=element.findtext("target/path", ""),
+        source=group if kind == LOGICAL else "",
     )
 
 
@@ -65,7 +98,21 @@ def look(path: str) -> Place:
     file_system = os.statvfs(there)
     if missing and file_system.f_flag & os.ST_RDONLY:
         return Place(f"{there} is on a read-only file system, {missing} can't be made", missing)
-    return Place("", missing, file_system.f_bavail * file_system.f_frsize)
+    room = file_system.f_bavail * file_system.f_frsize
+    if missing and files.has_selinux():
+        label, relabelled = directory_label(files.label_of_policy(path, stat.S_IFDIR))
+        return Place("", missing, room, label, relabelled)
+    return Place("", missing, room)
+
+
+def directory_label(policys: str) -> Tuple[str, bool]:
+    """The SELinux label of a directory for guests' disks, and whether a relabel would change it.
+
+    :param policys: what the policy has for its path; "" if that is not known
+    """
+    user, role, kind, *level = (policys or _LABEL).split(":")
+    relabelled = not policys or kind != _TYPE
+    return ":".join([user, role, _TYPE, *level]), relabelled
 
 
 def _is_there(path: str) -> bool:
@@ -77,45 +124,100 @@ def _is_there(path: str) -> bool:
 
 
 def decide(
-    asked: Sequence[Pool], here: Mapping[str, PoolState], places: Mapping[str, Place]
+    asked: Sequence[Pool],
+    here: Mapping[str, PoolState],
+    places: Mapping[str, Place],
+    groups: Mapping[str, Group],
 ) -> Tuple[Dict[str, PoolState], List[Step], List[str]]:
-    """Each pool as it shall be, the steps to it, and what stands in the way."""
+    """Each pool as it shall be, the steps to it, and what stands in the way.
+
+    :param groups: the volume groups of pools that are not active
+    """
     wishes: Dict[str, PoolState] = {}
     steps: List[Step] = []
     problems: List[str] = []
     for number, each in enumerate(asked):
-        found, place = here.get(each.name), places[each.path]
-        obstacles = list(_obstacles(each, found, here.values(), place))
+        found = here.get(each.name)
+        place, group = places.get(each.path, Place()), groups.get(each.source, Group())
+        obstacles = list(_differences(each, found)) if found else list(_takers(each, here.values()))
+        obstacles += (
+            _group_obstacles(each, group) if each.source else _obstacles(each, found, place)
+        )
         where = f"{KEY}.libvirt.pools[{number}]: {each.name}"
         problems += [f"{where} {obstacle}" for obstacle in obstacles]
         if obstacles:
             continue
-        wishes[each.name] = PoolState(each.name, each.type, each.path)
+        wish = found or PoolState(each.name, each.type, _path(each), each.source)
+        wishes[each.name] = wish._replace(autostart=True, active=True)
         if found is None:
-            steps.append(Step("define", POOL, each.name, _xml(each), note=each.path))
+            steps.append(Step("define", POOL, each.name, _xml(each), note=each.path or each.source))
         if place.missing:
             if found is not None and found.active:
                 steps.append(Step("stop", POOL, each.name))
-            note = f"the directory {each.path}"
-            steps.append(Step("make", POOL, each.name, each.path, place.missing, note))
+            note = f"the directory {each.path}{_lasting_label(each.path, place)}"
+            make = Step("make", POOL, each.name, each.path, place.missing, note, place.label)
+            steps.append(make)
         if found is None or not found.autostart:
             steps.append(Step("autostart", POOL, each.name))
         if found is None or not found.active or place.missing:
-            steps.append(Step("start", POOL, each.name))
+            # Stopping a pool deactivates its group's volumes, also those that others activated.
+            before = KEPT if group.volumes else ""
+            steps.append(Step("start", POOL, each.name, before=before))
     return wishes, steps, problems
 
 
-def _obstacles(asked: Pool, found: Any, all_here: Any, place: Place) -> Iterator[str]:
-    differences = list(_differences(asked, found)) if found else []
+def _lasting_label(path: str, place: Place) -> str:
+    """How to make a directory's SELinux label last, for people."""
+    if not place.relabelled:
+        return ""
+    # The path is a regular expression there, and a word of the shell's.
+    pattern = re.sub(r"([][.^$*+?{}()|\\])", r"\\\1", path) + "(/.*)?"
+    return (
+        f", labelled {_TYPE} until SELinux's policy is applied to it; to keep that:"
+        f" semanage fcontext -a -t {_TYPE} {shlex.quote(pattern)}"
+    )
+
+
+def _differences(asked: Pool, found: PoolState) -> Iterator[str]:
+    """A sentence of how the pool that is there differs; none if it does not."""
+    differences = []
+    if not found.persistent:
+        differences.append("it is transient, gone with the next boot")
+    if found.type != asked.type:
+        differences.append(f"its type is {found.type}, not {asked.type}")
+    elif found.source != asked.source:
+        differences.append(f"its source is {found.source}, not {asked.source}")
+    elif asked.path and found.path != asked.path:
+        differences.append(f"its path is {found.path or 'none'}, not {asked.path}")
     if differences:
         yield (
-            "is there and differs: {}; it is left alone: ask for what is there, or remove it with"
-            " {}'virsh pool-undefine {}'".format(
-                "; ".join(differences),
-                f"'virsh pool-destroy {asked.name}' and " if found.active else "",
-                asked.name,
-            )
+            f"is there and differs: {'; '.join(differences)}; it is left alone: ask for what is"
+            f" there, or remove it with {_removal(found)}"
         )
+
+
+def _takers(asked: Pool, all_here: Iterable[PoolState]) -> Iterator[str]:
+    """Other pools that have the directory, or the volume group, of a pool that is to be defined."""
+    for other in all_here:
+        if other.path == asked.path if asked.path else other.source == asked.source:
+            yield (
+                f"can't be at {asked.path or asked.source}: that is pool {other.name}'s; ask for"
+                f" that name, or remove it with {_removal(other)}"
+            )
+
+
+def _removal(pool: PoolState) -> str:
+    """The virsh commands."""
+    stop = f"'virsh pool-destroy {pool.name}' and " if pool.active else ""
+    return f"{stop}'virsh pool-undefine {pool.name}'"
+
+
+def _group_obstacles(asked: Pool, group: Group) -> Iterator[str]:
+    if group.problem:
+        yield f"can't be in {asked.source}: {group.problem}"
+
+
+def _obstacles(asked: Pool, found: Optional[PoolState], place: Place) -> Iterator[str]:
     if place.problem:
         yield f"can't be at {asked.path}: {place.problem}; name another path, or move it away"
     elif found is None and place.room < _LEAST_ROOM:
@@ -123,26 +225,19 @@ def _obstacles(asked: Pool, found: Any, all_here: Any, place: Place) -> Iterator
             f"can't be at {asked.path}: its file system has {place.room >> 20} MiB left, less than"
             f" {_LEAST_ROOM >> 20}; make room, or name another path"
         )
-    for other in all_here:
-        if found is None and other.path == asked.path:
-            yield (
-                f"can't be at {asked.path}: that is pool {other.name}'s; ask for that name, or"
-                f" remove it with 'virsh pool-undefine {other.name}'"
-            )
 
 
-def _differences(asked: Pool, found: PoolState) -> Iterator[str]:
-    if not found.persistent:
-        yield "it is transient, gone with the next boot"
-    if found.type != asked.type:
-        yield f"its type is {found.type}, not {asked.type}"
-    if found.path != asked.path:
-        yield f"its path is {found.path or 'none'}, not {asked.path}"
+def _path(asked: Pool) -> str:
+    return asked.path or "/dev/" + asked.source
 
 
 def _xml(asked: Pool) -> str:
     pool = ElementTree.Element("pool", type=asked.type)
     ElementTree.SubElement(pool, "name").text = asked.name
+    if asked.source:
+        source = ElementTree.SubElement(pool, "source")
+        ElementTree.SubElement(source, "name").text = asked.source
+        ElementTree.SubElement(source, "format", type="lvm2")
     target = ElementTree.SubElement(pool, "target")
-    ElementTree.SubElement(target, "path").text = asked.path
+    ElementTree.SubElement(target, "path").text = _path(asked)
     return ElementTree.tostring(pool, encoding="unicode")

@@ -8,7 +8,7 @@ import os
 from typing import Any, Callable, Dict, List
 
 from ..errors import KvmhostError
-from . import guest
+from . import guest, volumes
 from .daemons import Endpoint, wake
 
 Say = Callable[[Any], None]
@@ -18,21 +18,27 @@ DONE = "done"
 
 
 def prove(order: Dict[str, Any], say: Say) -> Dict[str, Any]:
-    """Wake all daemons side by side, and run the guest on the one that answers for QEMU.
+    """Wake all daemons side by side, run the guest on the one that answers for QEMU, and make volumes
+    by the one that answers for storage.
 
     :param order: ``daemons``: lists of Endpoint's fields; ``guest``: what guest.run() wants and
-        ``daemon``, the name of the one that is to run it; or None
-    :return: the guest's ``accelerator``, and ``problems``: why it did not run. The daemons' answers
-        are said: ``daemon``, and its ``problem`` or "".
+        ``daemon``, the name of the one that is to run it; or None; ``pools``: ``names``, ``volume``
+        and ``daemon``; or None
+    :return: the guest's ``accelerator``, ``problems``: why it did not run, and ``pools``: what is wrong
+        with the pools, None if they were not asked. The daemons' answers are said: ``daemon``, and its
+        ``problem`` or "".
     """
     daemons = [Endpoint(*fields) for fields in order["daemons"]]
-    wanted = order["guest"]
-    result: Dict[str, Any] = {"accelerator": None, "problems": []}
+    wanted, pools = order["guest"], order["pools"]
+    result: Dict[str, Any] = {"accelerator": None, "problems": [], "pools": None}
 
     def answered(daemon: Endpoint, problem: str) -> None:
         say({"daemon": daemon.name, "problem": problem})
 
     def use(daemon: Endpoint, connection: Any) -> None:
+        if pools and daemon.name == pools["daemon"]:
+            result["pools"] = volumes.prove(connection, pools["names"], pools["volume"], say)
+            say({"pool": DONE})
         if wanted and daemon.name == wanted["daemon"]:
             try:
                 _remove_others(connection)
@@ -51,10 +57,11 @@ def clear(order: Dict[str, Any], _say: Say) -> List[str]:
     """Remove what children of this and of killed runs left.
 
     :param order: ``daemon``: Endpoint's fields, of the one that has QEMU's driver; None: it can't
-        be reached
+        be reached; ``directories``: of pools in which volumes were made
     :return: the files that are left all the same
     """
-    guest.remove(guest.files_of())
+    directories = order["directories"]
+    guest.remove(guest.files_of(directories=directories))
     if order["daemon"]:
         _load_binding()
         wake(
@@ -62,7 +69,7 @@ def clear(order: Dict[str, Any], _say: Say) -> List[str]:
             lambda _daemon, _problem: None,
             lambda _daemon, connection: _remove_others(connection),
         )
-    return guest.files_of()
+    return guest.files_of(directories=directories)
 
 
 def _remove_others(connection: Any) -> None:

@@ -5,11 +5,15 @@ from typing import List, NamedTuple, Sequence
 NETWORK = "network"
 POOL = "pool"
 
+#: As ``before`` of a step "start": what is started stays so, and its definition too.
+KEPT = "kept"
+
 
 class Step(NamedTuple):
     """One change. ``verb``: define, redefine, make, autostart, start or stop; "make" makes a pool's
     directory. ``value``: XML to define, or the directory to make. ``before``: what stood there: the
-    XML, or the highest directory that is to be made. ``note``: for people.
+    XML, or the highest directory that is to be made; or KEPT. ``note``: for people.
+    ``label``: the SELinux label of a directory to make, "" for none.
     """
 
     verb: str
@@ -18,6 +22,7 @@ class Step(NamedTuple):
     value: str = ""
     before: str = ""
     note: str = ""
+    label: str = ""
 
     def __str__(self) -> str:
         return f"{self.verb} {self.kind} {self.name}" + (f" ({self.note})" if self.note else "")
@@ -36,6 +41,10 @@ _OPPOSITES = {
 def back(done: Sequence[Step]) -> List[Step]:
     """The steps that take back what was done, in their order."""
     return [
-        step._replace(verb=_OPPOSITES[step.verb], value=step.before, before=step.value)
+        step._replace(
+            verb="keep" if step.before == KEPT else _OPPOSITES[step.verb],
+            value=step.before,
+            before=step.value,
+        )
         for step in reversed(done)
     ]

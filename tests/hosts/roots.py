@@ -33,6 +33,7 @@ PACKAGES = [
     "qemu-utils",
     "dnsmasq-base",
     "nftables",
+    "lvm2",
     "tuned",
     "cloud-init",
     "python3-pystemd",
@@ -70,11 +71,16 @@ class System:
 #: The two that every host test runs on.
 SYSTEMS = {
     "el9": System("el9", "bookworm"),
-    # Split out of libvirt-daemon-system since.
+    # Split out of libvirt-daemon-system and libvirt-daemon since.
     "el10": System(
         "el10",
         "trixie",
-        ("libvirt-daemon-driver-interface", "libvirt-daemon-lock", "libvirt-daemon-log"),
+        (
+            "libvirt-daemon-driver-interface",
+            "libvirt-daemon-driver-storage-logical",
+            "libvirt-daemon-lock",
+            "libvirt-daemon-log",
+        ),
     ),
 }
 #: The oldest and the newest that the module meets, for make test-more-hosts: mirrors may drop or change them any day.

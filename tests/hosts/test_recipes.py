@@ -69,11 +69,17 @@ def shutdown(host: Host) -> None:
     assert "Starting shutdown on guest: tiny" in said, said
 
 
+def networks(host: Host) -> None:
+    assert host.run(["virsh", "net-list", "--name"]).stdout.split() == ["default"]
+    assert host.run(["virsh", "pool-list", "--name"]).stdout.split() == ["default"]
+
+
 RECIPES: list[tuple[str, str, str, Callable[[Host], None]]] = [
     ("kvmhost.yaml", "el10", "modular", plain),
     ("services.yaml", "el10", "modular", services),
     ("cloud-user.yaml", "el10", "modular", cloud_user),
     ("shutdown.yaml", "el9", "monolithic", shutdown),
+    ("networks.yaml", "el10", "modular", networks),
     ("modular-on-9.yaml", "el9", "modular", plain),
 ]
 

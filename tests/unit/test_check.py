@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List, NamedTuple, Tuple
+from unittest import mock
 
 import model_hosts
 import pytest
 
 from cc_kvmhost import check, plan
 from cc_kvmhost.check import Check, Order
+from cc_kvmhost.host import Unit
 from cc_kvmhost.kvm import Kvm
 from cc_kvmhost.plan import NoPlan
 from cc_kvmhost.report import Report
@@ -68,6 +70,13 @@ class TestReuse:
     def test_anything_else_is_none(self, text: str, record: Path) -> None:
         record.write_text(text)
         assert check.reuse(ORDER) is None
+
+    def test_what_is_checked_on_demand_is_no_part_of_it(self, record: Path) -> None:
+        wide = ORDER._replace(networks=("default",), pools={"default": "/srv"})
+        made = PASSED._replace(networks=("default",), pools=("default",))
+        self.write(record, wide.as_usual(), made)
+        assert check.reuse(ORDER) == PASSED._replace(reused=True)
+        assert check.reuse(wide) is None
 
     def test_forgotten(self, record: Path) -> None:
         assert check.reuse(ORDER) is None
@@ -156,6 +165,95 @@ class TestPlan:
         assert "virtsecretd.service" in self.make(section, units=failed, secret_key=key).reset
 
 
+class Ended(NamedTuple):
+    """As child.Outcome, made up."""
+
+    result: Any = None
+    problems: Tuple[str, ...] = ()
+    said: Tuple[Any, ...] = ()
+    overdue: bool = False
+
+
+class TestOnDemand:
+    """What becomes of what the child says. That it does say so is for the hosts."""
+
+    WIDE = ORDER._replace(
+        networks=("default",), pools={"default": "/srv/a", "vms": "/srv/b"},
+        daemons=(*ORDER.daemons, Endpoint("virtstoraged", "/y", "storage")),
+    )  # fmt: skip
+    ANSWERS = tuple({"daemon": daemon.name, "problem": ""} for daemon in WIDE.daemons)
+    FINE = {"accelerator": "kvm", "problems": [], "pools": []}
+
+    @pytest.fixture
+    def calls(self, record: Path, monkeypatch: pytest.MonkeyPatch) -> List[Any]:
+        """What the children are told. The first one ends as ``self.ended`` says."""
+        told: List[Any] = []
+
+        def call(_module: str, function: str, order: Any, seconds: float) -> Ended:
+            told.append((function, order))
+            return self.ended if function == "prove" else Ended([])
+
+        monkeypatch.setattr("cc_kvmhost.virt.child.call", call)
+        monkeypatch.setattr(check.failure, "details", lambda *_: ["active"])
+        return told
+
+    def run(self, ended: Ended, order: Order = WIDE) -> Tuple[Check, List[str]]:
+        self.ended = ended
+        manager = mock.Mock()
+        manager.units = lambda names: {name: Unit(name, active="active") for name in names}
+        return check.run(manager, order)
+
+    def test_all_is_well(self, calls: List[Any], record: Path) -> None:
+        made, problems = self.run(Ended(self.FINE, said=self.ANSWERS))
+        assert problems == [] and made.passed
+        assert (made.networks, made.pools) == (("default",), ("default", "vms"))
+        ((function, order),) = calls
+        assert function == "prove" and order["guest"]["networks"] == ("default",)
+        pools = order["pools"]
+        assert (pools["daemon"], pools["names"]) == ("virtstoraged", ["default", "vms"])
+        assert pools["volume"] == order["guest"]["name"] + ".volume"
+        # The next run reuses what it needs of it, and asks for no NIC.
+        assert check.reuse(ORDER._replace(daemons=self.WIDE.daemons)) is not None
+
+    def test_nothing_of_it_without_a_word(self, calls: List[Any], record: Path) -> None:
+        made, _ = self.run(Ended(dict(self.FINE, pools=None), said=self.ANSWERS), ORDER)
+        assert made.passed and (made.networks, made.pools) == ((), ())
+        ((_, order),) = calls
+        assert order["guest"]["networks"] == () and order["pools"] is None
+
+    def test_in_monolithic_mode_it_is_libvirtd(self, calls: List[Any], record: Path) -> None:
+        daemons = (Endpoint("libvirtd", "/x", "qemu"),)
+        ended = Ended(self.FINE, said=({"daemon": "libvirtd", "problem": ""},))
+        self.run(ended, self.WIDE._replace(mode="monolithic", daemons=daemons))
+        assert calls[0][1]["pools"]["daemon"] == "libvirtd"
+
+    @pytest.mark.parametrize(
+        "ended, text",
+        [
+            (
+                Ended(dict(FINE, pools=["a volume in pool vms: full"]), said=ANSWERS),
+                "a volume in pool vms: full; see 'journalctl -u virtstoraged.service -b'",
+            ),
+            (
+                Ended(said=(*ANSWERS, {"pool": "default"}, {"pool": "vms"}), overdue=True),
+                "a volume in pool vms: not done within 60 s; see 'journalctl -u virtstoraged",
+            ),
+            (Ended(dict(FINE, pools=None), said=ANSWERS), "the pools were not checked; see "),
+            (Ended(problems=("it broke",)), "it broke"),
+        ],
+    )
+    def test_what_is_wrong(self, ended: Ended, text: str, calls: List[Any], record: Path) -> None:
+        made, problems = self.run(ended)
+        assert not made.passed and len(problems) == 1 and text in problems[0]
+        assert not record.exists()
+
+    def test_what_is_left_is_removed(self, calls: List[Any], record: Path) -> None:
+        self.run(Ended(said=(*self.ANSWERS, {"pool": "vms"}), overdue=True))
+        function, order = calls[1]
+        assert (function, order["directories"]) == ("clear", ["/srv/a", "/srv/b"])
+        assert order["daemon"].name == "virtqemud"
+
+
 class TestReport:
     BASE = Report("ok", "modular", "why", units={"a": {}}, kvm=Kvm(True)._asdict())
 
@@ -164,6 +262,10 @@ class TestReport:
         [
             (PASSED, "KVM can be used, a guest ran by KVM"),
             (PASSED._replace(reused=True), "a guest ran by KVM (checked by an earlier run)"),
+            (
+                PASSED._replace(networks=("a", "b"), pools=("c",)),
+                "a guest ran by KVM with a NIC on a, b, a volume was made in c",
+            ),
             (PASSED._replace(level="daemons", accelerator=None), "all daemons answer"),
             (PASSED._replace(level="sockets", accelerator=None), "all sockets can be reached"),
         ],

@@ -58,6 +58,15 @@ class TestReplace:
                 files.replace(path, b"new")
         assert files.read(path) == b"new"
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may label files")
+    def test_a_label_where_there_are_labels(self, tmp_path: Path) -> None:
+        label = "system_u:object_r:virt_image_t:s0"
+        files.set_label(str(tmp_path), label)
+        assert os.getxattr(str(tmp_path), "security.selinux") == label.encode() + b"\0"
+        files.set_label("/proc", label)
+        with pytest.raises(FileNotFoundError):
+            files.set_label(str(tmp_path / "missing"), label)
+
     def test_leftovers_are_used_up(self, tmp_path: Path) -> None:
         path, elsewhere = tmp_path / "file", tmp_path / "elsewhere"
         (tmp_path / ("file" + files.TEMPORARY)).write_bytes(b"left by a killed run, and longer")

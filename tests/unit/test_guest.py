@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cc_kvmhost.virt import guest
+from cc_kvmhost.virt import guest, volumes
 
 NONCE = "abcdefghijklmnop"
 KVM = b"KVMHOST-CHECK KVMKVMKVM\0\0\0 ABCDEFGHIJKLMNOP\r\n"
@@ -88,6 +88,19 @@ class TestXml:
         }
 
 
+def test_its_nics() -> None:
+    """A NIC that can send nothing: the guest has no driver for it, and the firmware gets none."""
+    text = guest.xml("x86_64", "kvmhost-check-x", True, "/images/x.img", ["default", "a&b"])
+    nics = ElementTree.fromstring(text).findall("devices/interface")
+    assert [nic.get("type") for nic in nics] == ["network"] * 2
+    assert [nic.find("source").attrib for nic in nics] == [  # type: ignore[union-attr]
+        {"network": "default"},
+        {"network": "a&b"},
+    ]
+    for nic in nics:
+        assert nic.find("rom").attrib == {"enabled": "no"}  # type: ignore[union-attr]
+
+
 class TestReadLine:
     @pytest.mark.parametrize(
         "arch, received, accelerator",
@@ -124,5 +137,15 @@ class TestOfOurs:
         ours = [str(tmp_path / f"kvmhost-check-{end}") for end in ("a.img", "a.log", "b.img")]
         assert guest.files_of() == ours
         assert guest.files_of("kvmhost-check-a") == ours[:2]
+        # Its own check still has it.
+        (tmp_path / volumes.name("c")).touch()
+        assert guest.files_of() == ours
+        (tmp_path / volumes.name("c")).unlink()
+        (tmp_path / "pool").mkdir()
+        (tmp_path / "pool" / volumes.name("c")).touch()
+        more = str(tmp_path / "pool/kvmhost-check-c.volume")
+        assert guest.files_of(directories=[str(tmp_path / "pool")]) == [*ours, more]
+        guest.remove([more])
+        (tmp_path / "pool").rmdir()
         guest.remove([*ours, str(tmp_path / "missing")])
         assert [path.name for path in tmp_path.iterdir()] == ["x.img"]

@@ -1,6 +1,10 @@
-"""Networks: the choice of a subnet, what is compared, what stands in the way. All pure."""
+"""Networks and pools: what is chosen, what is compared, what stands in the way. All pure."""
 
+import sys
+import time
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
+from unittest import mock
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +15,8 @@ from cc_kvmhost.virt import networks, pools
 from cc_kvmhost.virt.networks import NetworkState
 from cc_kvmhost.virt.pools import Place, PoolState
 from cc_kvmhost.virt.routes import Route
-from cc_kvmhost.virt.steps import Step, back
+from cc_kvmhost.virt.steps import KEPT, Step, back
+from cc_kvmhost.virt.volume_groups import Group
 
 TEMPLATE = """<network><name>default</name><bridge name='virbr0'/><forward/>
   <ip address='192.168.122.1' netmask='255.255.255.0'>
@@ -46,6 +51,12 @@ def decide(
         (["192.168.122.7/32 eth0"], "192.168.123.0/24"),
         (["192.168.122.0/25", "192.168.123.255/32"], "192.168.124.0/24"),
         (["192.168.122.0/23 eth0"], "192.168.124.0/24"),
+        (["192.168.0.0/17"], "192.168.128.0/24"),
+        (["192.168.124.0/30", "192.168.122.128/25", "192.168.123.7/32"], "192.168.125.0/24"),
+        (["192.168.120.0/22", "192.168.124.0/23", "192.168.122.9/32"], "192.168.126.0/24"),
+        # Before the beginning.
+        (["192.168.0.0/24", "192.168.121.0/24"], "192.168.122.0/24"),
+        (["192.168.122.0/24", "192.168.124.0/22", "192.168.128.0/17"], "192.168.123.0/24"),
         (["192.168.0.0/16 vpn"], "10.0.0.0/24"),
         (["192.168.0.0/16 vpn", "10.0.0.0/9 vpn"], "10.128.0.0/24"),
     ],
@@ -54,11 +65,41 @@ def test_auto_takes_the_first_that_nothing_touches(where: List[str], chosen: str
     assert decide([NAT], (), *where) == ([(chosen,)], ["define", "autostart", "start"], [])
 
 
+def test_auto_among_thousands_of_routes() -> None:
+    """As on a host that speaks a routing protocol. The boot waits for it."""
+    where = ["192.168.0.0/16", *(f"10.{n >> 8}.{n & 255}.0/24 up" for n in range(20000))]
+    started = time.monotonic()
+    assert decide([NAT], (), *where)[0] == [("10.78.32.0/24",)]
+    assert time.monotonic() - started < 10
+
+
 def test_auto_keeps_clear_of_other_networks() -> None:
     other = NetworkState("other", "route", ("192.168.122.0/24",), active=False)
     asked = [NAT, Network("b", "nat"), Network("c", "nat", "192.168.123.0/24")]
     found, _, _ = decide(asked, (other,))
     assert found == [("192.168.124.0/24",), ("192.168.125.0/24",), ("192.168.123.0/24",)]
+
+
+@pytest.mark.parametrize(
+    ("more", "asked", "text"),
+    [
+        # It starts with libvirt's daemon: the run that wakes that would fail.
+        ({"active": False}, [], "can't have 192.168.122.0/24: this host has 192.168.122.0/24 on"),
+        (
+            {"active": False, "autostart": False},
+            [NAT],
+            "on libvirt's network default; name another",
+        ),
+        # It may never start.
+        ({"active": False, "autostart": False}, [], ""),
+        ({"active": False, "subnets": ("192.168.123.0/24",)}, [], ""),
+    ],
+)
+def test_a_subnet_of_another_network(more: Any, asked: List[Network], text: str) -> None:
+    mine = Network("b", "nat", "192.168.122.0/24")
+    _, verbs, problems = decide([*asked, mine], (THERE._replace(**more),))
+    assert text in " ".join(problems) and bool(problems) == bool(text)
+    assert ("define" in verbs) == (not text)
 
 
 def test_no_free_subnet_is_an_error() -> None:
@@ -203,9 +244,128 @@ ROOM = Place(room=1 << 40)
 )  # fmt: skip
 def test_pools(found: Optional[PoolState], place: Place, verbs: List[str], text: str) -> None:
     here = {found.name: found} if found else {}
-    wishes, steps, problems = pools.decide([POOL], here, {POOL.path: place})
+    wishes, steps, problems = pools.decide([POOL], here, {POOL.path: place}, {})
     assert [step.verb for step in steps] == verbs
     assert text in " ".join(problems) and bool(problems) == bool(text)
+    assert all(wish.active and wish.autostart for wish in wishes.values())
+
+
+LABEL = "system_u:object_r:virt_image_t:s0"
+
+
+@pytest.mark.parametrize(
+    ("policys", "label", "relabelled"),
+    [
+        ("system_u:object_r:var_t:s0", LABEL, True),
+        (LABEL, LABEL, False),
+        # A policy without levels.
+        ("system_u:object_r:default_t", "system_u:object_r:virt_image_t", True),
+        ("a:b:var_t:s0:c1,c2", "a:b:virt_image_t:s0:c1,c2", True),
+        # Without python3-libselinux.
+        ("", LABEL, True),
+    ],
+)
+def test_the_label_of_a_directory(policys: str, label: str, relabelled: bool) -> None:
+    assert pools.directory_label(policys) == (label, relabelled)
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/srv/vms", "'/srv/vms(/.*)?'"),
+        ("/srv/a.b+c", r"'/srv/a\.b\+c(/.*)?'"),
+        ("/srv/it's (1)", """'/srv/it'"'"'s \\(1\\)(/.*)?'"""),
+    ],
+)
+def test_how_a_label_lasts_is_said(path: str, pattern: str) -> None:
+    place = ROOM._replace(missing="/srv", label=LABEL, relabelled=True)
+    _, steps, _ = pools.decide([POOL._replace(path=path)], {}, {path: place}, {})
+    make = steps[1]
+    assert make.label == LABEL
+    assert str(make).endswith(f"to keep that: semanage fcontext -a -t virt_image_t {pattern})")
+    kept = place._replace(relabelled=False)
+    _, steps, _ = pools.decide([POOL._replace(path=path)], {}, {path: kept}, {})
+    assert steps[1].label == LABEL and "semanage" not in str(steps[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "selinux", "missing", "label"),
+    [
+        ("there", True, "", ""),
+        ("there/under/it", True, "there/under", LABEL),
+        ("there/under/it", False, "there/under", ""),
+    ],
+)
+def test_only_what_is_made_gets_a_label(
+    path: str, selinux: bool, missing: str, label: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "there").mkdir()
+    library = mock.Mock()
+    library.matchpathcon.return_value = [0, "system_u:object_r:var_t:s0"]
+    monkeypatch.setitem(sys.modules, "selinux", library)
+    on = str(tmp_path) if selinux else "/nowhere"
+    monkeypatch.setattr(pools.files, "_SELINUX_ON", on)
+    place = pools.look(str(tmp_path / path))
+    assert place._replace(room=0) == Place(
+        missing=str(tmp_path / missing) if missing else "", label=label, relabelled=bool(label)
+    )
+    assert place.room > 0
+
+
+GROUP = Pool("vms", "logical", source="vg_vms")
+IN_GROUP = PoolState("vms", "logical", "/dev/vg_vms", "vg_vms")
+
+
+@pytest.mark.parametrize(
+    ("found", "group", "verbs", "text"),
+    [
+        (None, Group(), ["define", "autostart", "start"], ""),
+        (None, Group("it is exported"), [], "vms can't be in vg_vms: it is exported"),
+        (IN_GROUP, Group(), [], ""),
+        (IN_GROUP._replace(**OFF), Group(), ["autostart", "start"], ""),
+        (IN_GROUP._replace(**OFF), Group("it is exported"), [], "it is exported"),
+        # Where its volumes are is libvirt's to say.
+        (IN_GROUP._replace(path="/dev/mapper"), Group(), [], ""),
+        (IN_GROUP._replace(source="vg_x"), Group(), [], "its source is vg_x, not vg_vms"),
+        (PoolState("vms", path="/srv"), Group(), [], "its type is dir, not logical"),
+        (
+            IN_GROUP._replace(name="other"),
+            Group(),
+            [],
+            "vms can't be at vg_vms: that is pool other's; ask for that name, or remove it with"
+            " 'virsh pool-destroy other' and 'virsh pool-undefine other'",
+        ),
+        (PoolState("other", path="/srv"), Group(), ["define", "autostart", "start"], ""),
+    ],
+)  # fmt: skip
+def test_pools_in_volume_groups(
+    found: Optional[PoolState], group: Group, verbs: List[str], text: str
+) -> None:
+    here = {found.name: found} if found else {}
+    wishes, steps, problems = pools.decide([GROUP], here, {}, {"vg_vms": group})
+    assert [step.verb for step in steps] == verbs
+    assert text in " ".join(problems) and bool(problems) == bool(text)
+
+
+def test_a_pool_in_a_volume_group_is_what_it_was_asked_to_be() -> None:
+    """What is defined is what a second run finds."""
+    wishes, (define, *_), _ = pools.decide([GROUP], {}, {}, {"vg_vms": Group()})
+    assert pools.parse(ElementTree.fromstring(define.value)) == IN_GROUP == wishes["vms"]
+
+
+@pytest.mark.parametrize(
+    ("xml", "path", "source"),
+    [
+        ("<pool type='dir'><target><path>/srv</path></target></pool>", "/srv", ""),
+        ("<pool type='logical'><source><name>vg</name></source></pool>", "", "vg"),
+        # libvirt takes the pool's name then.
+        ("<pool type='logical'><name>a</name></pool>", "", "a"),
+        ("<pool type='gluster'><source><name>volume</name></source></pool>", "", ""),
+    ],
+)
+def test_pools_as_libvirt_writes_them(xml: str, path: str, source: str) -> None:
+    found = pools.parse(ElementTree.fromstring(xml))
+    assert (found.path, found.source) == (path, source)
 
 
 def test_steps_are_taken_back_in_reverse() -> None:
@@ -216,8 +376,20 @@ def test_steps_are_taken_back_in_reverse() -> None:
     ]
 
 
+def test_volumes_that_were_active_stay_so() -> None:
+    """libvirt deactivates all of a group's volumes with its pool."""
+    for volumes, verb in ((True, "keep"), (False, "stop")):
+        _, steps, _ = pools.decide([GROUP], {}, {}, {"vg_vms": Group(volumes=volumes)})
+        assert [step.verb for step in back(steps)] == [verb, "no-autostart", "undefine"]
+    assert steps[-1].before != KEPT
+
+
 def network(**more: Any) -> Any:
     return {"libvirt": {"networks": [dict({"name": "a", "mode": "nat"}, **more)]}}
+
+
+def pool(**more: Any) -> Any:
+    return {"libvirt": {"pools": [dict({"name": "a"}, **more)]}}
 
 
 @pytest.mark.parametrize(
@@ -255,6 +427,24 @@ def network(**more: Any) -> Any:
         ),
         ({"libvirt": {"pools": [{"name": "a", "type": "dir", "path": "srv"}]}}, "an absolute path"),
         ({"libvirt": {"pools": [{"name": "a", "type": "dir"}]}}, "pools[0]: needs the key 'path'"),
+        (pool(type="logical"), "pools[0]: needs the key 'source', since its type is logical"),
+        (pool(type="logical", source="vg", path="/srv"), "pools[0].path: is not for type logical"),
+        (pool(type="dir", path="/srv", source="vg"), "pools[0].source: is not for type dir"),
+        (pool(type="logical", source=".."), "a volume group's name"),
+        (pool(type="logical", source="-a"), "a volume group's name"),
+        (pool(type="logical", source="/dev/vg"), "a volume group's name"),
+        (pool(type="logical", source="vg\n"), "a volume group's name"),
+        (
+            {
+                "libvirt": {
+                    "pools": [
+                        {"name": "a", "type": "logical", "source": "vg"},
+                        {"name": "b", "type": "logical", "source": "vg"},
+                    ]
+                }
+            },
+            "pools[1].source: is the volume group of pools[0] too; a volume group has one pool",
+        ),
         ({"libvirt": {"pools": [{"name": "a", "type": "disk"}]}}, "pools[0].type: "),
         (
             {

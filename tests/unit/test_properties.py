@@ -21,6 +21,7 @@ from cc_kvmhost.virt import units as libvirt
 from cc_kvmhost.virt.guests import Guest
 from cc_kvmhost.virt.objects import Objects
 from cc_kvmhost.virt.pools import Place
+from cc_kvmhost.virt.volume_groups import Group
 
 SCHEMA = config.load_schema()
 #: Generating is slow on a busy machine, and shrinking too.
@@ -61,9 +62,9 @@ NETWORKS = st.one_of(
     st.fixed_dictionaries({"name": NAMES, "mode": st.just("nat"), "subnet": st.just("auto")}),
     st.fixed_dictionaries({"name": NAMES, "mode": st.just("bridge"), "bridge": st.just("br0")}),
 )
-POOLS = st.builds(
-    lambda name: {"name": name, "type": "dir", "path": f"/srv/{name}-"},
-    NAMES,
+POOLS = st.one_of(
+    NAMES.map(lambda name: {"name": name, "type": "dir", "path": f"/srv/{name}-"}),
+    NAMES.map(lambda name: {"name": name, "type": "logical", "source": f"{name}-"}),
 )
 
 
@@ -91,7 +92,8 @@ def model_host(section: Any) -> Host:
         pools={},
         routes=(),
         bridges={"br0": ""},
-        places={pool.path: Place(room=1 << 40) for pool in wanted.pools},
+        places={pool.path: Place(room=1 << 40) for pool in wanted.pools if pool.path},
+        groups={pool.source: Group() for pool in wanted.pools if pool.source},
     )
     asks = wanted.networks or wanted.pools
     return hosts.host(units, profiles=profiles, objects=objects if asks else None)
@@ -137,6 +139,7 @@ FAULTS: List[Tuple[Tuple[str, ...], Any]] = [
     (("libvirt", "networks"), [{"name": "a", "mode": "nat", "subnet": "10.0.0.1/24"}]),
     (("libvirt", "pools"), [{"name": "a", "type": "dir"}]),
     (("libvirt", "pools"), [{"name": "a", "type": "dir", "path": "srv"}]),
+    (("libvirt", "pools"), [{"name": "a", "type": "logical", "path": "/srv"}]),
     (("libvirt", "pools"), [{"name": "a", "type": "dir", "path": "/srv/../etc"}]),
     (("tuned",), False),
     (("tuned", "unknown"), 1),

@@ -64,6 +64,7 @@ class TestCounts:
             (["define network default", "enable a.socket"], "2: 1 for networks, 1 to enable"),
             (["autostart pool vms", "start pool vms"], "2 for pools"),
             (["polish the machine", "enable a.socket"], "2: 1 other, 1 to enable"),
+            (["make pool a (b)", "start pool a", "rename b, c"], "3: 2 for pools, 1 other"),
         ],
     )
     def test_planned(self, changes: Any, text: str, capsys: Any) -> None:

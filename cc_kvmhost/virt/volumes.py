@@ -1,0 +1,60 @@
+"""The volumes of the check: each pool gets one, which is removed again.
+
+prove() is called in a child process (child.py).
+"""
+
+import contextlib
+from typing import Any, Callable, List, Sequence
+from xml.etree import ElementTree
+
+from .guest import PREFIX, VOLUME
+
+#: Bytes, all of them written: a full file system shows.
+_SIZE = 1 << 20
+
+
+def name(nonce: str) -> str:
+    return PREFIX + nonce + VOLUME
+
+
+def xml(volume: str) -> str:
+    element = ElementTree.Element("volume")
+    ElementTree.SubElement(element, "name").text = volume
+    ElementTree.SubElement(element, "capacity", unit="bytes").text = str(_SIZE)
+    ElementTree.SubElement(element, "allocation", unit="bytes").text = str(_SIZE)
+    target = ElementTree.SubElement(element, "target")
+    ElementTree.SubElement(target, "format", type="raw")
+    return ElementTree.tostring(element, encoding="unicode")
+
+
+def prove(
+    connection: Any, pools: Sequence[str], volume: str, say: Callable[[Any], None]
+) -> List[str]:
+    """Make a volume in each pool and remove it; returns what is wrong with which.
+
+    :param connection: an open libvirt.virConnect
+    :param volume: its name
+    :param say: told of each pool before: ``pool``
+    """
+    import libvirt
+
+    problems = []
+    for pool in pools:
+        say({"pool": pool})
+        try:
+            found = connection.storagePoolLookupByName(pool)
+            _remove_others(libvirt, found)
+            found.createXML(xml(volume), 0).delete(0)
+        except libvirt.libvirtError as error:
+            message = "; ".join(str(error.get_error_message()).splitlines())
+            problems.append(f"a volume in pool {pool}: {message}")
+    return problems
+
+
+def _remove_others(libvirt: Any, pool: Any) -> None:
+    """The volumes of checks that were killed. The lock of runs says that there is no other one."""
+    pool.refresh(0)
+    for volume in pool.listAllVolumes(0):
+        if volume.name().startswith(PREFIX) and volume.name().endswith(VOLUME):
+            with contextlib.suppress(libvirt.libvirtError):  # it is gone by itself
+                volume.delete(0)
