@@ -124,8 +124,11 @@ class Report(NamedTuple):
             return ""
         accelerator = str(self.check["accelerator"]).upper()
         proof = {"guest": f"a guest ran by {accelerator}", "daemons": "all daemons answer"}
-        earlier = " (checked by an earlier run)" if self.check["reused"] else ""
-        return proof.get(self.check["level"], "all sockets can be reached") + earlier
+        earlier = " by an earlier run" if self.check["reused"] else ""
+        if self.check["level"] not in proof:
+            return "all sockets can be reached"
+        taken = f"checked in {self.check['milliseconds']:.0f} ms"
+        return f"{proof[self.check['level']]} ({taken}{earlier})"
 
 
 def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:

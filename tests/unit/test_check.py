@@ -162,9 +162,12 @@ class TestReport:
     @pytest.mark.parametrize(
         "made, words",
         [
-            (PASSED, "KVM can be used, a guest ran by KVM"),
-            (PASSED._replace(reused=True), "a guest ran by KVM (checked by an earlier run)"),
-            (PASSED._replace(level="daemons", accelerator=None), "all daemons answer"),
+            (PASSED, "KVM can be used, a guest ran by KVM (checked in 12 ms)"),
+            (PASSED._replace(reused=True), "a guest ran by KVM (checked in 12 ms by an earlier run)"),
+            (
+                PASSED._replace(level="daemons", accelerator=None),
+                "all daemons answer (checked in 12 ms)",
+            ),
             (PASSED._replace(level="sockets", accelerator=None), "all sockets can be reached"),
         ],
     )
