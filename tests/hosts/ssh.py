@@ -3,54 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import nspawn
-import roots
+import packages
 from nspawn import HarnessError
-
-INSTALL = """\
-export DEBIAN_FRONTEND=noninteractive
-apt-get --quiet update
-apt-get --quiet --yes --no-install-recommends install openssh-server rsync
-apt-get clean
-find /var/lib/apt/lists -type f -delete
-: > /etc/machine-id
-"""
 
 
 def layer(system: str) -> Path:
-    """The directory to stack on the root of ``system``: OpenSSH's server and rsync, installed once and cached.
-
-    :raises HarnessError: they can't be installed; with the end of apt's output.
-    """
-    root = roots.root(system)
-    key = f"{root.parent.name}-ssh-{hashlib.sha256(INSTALL.encode()).hexdigest()[:12]}"
-    directory = nspawn.cache() / "layers" / key
-    with nspawn.locked(nspawn.cache() / "locks" / "ssh"):
-        if not directory.is_dir():
-            work = directory.with_suffix(".building")
-            nspawn.unmount_overlay(work)  # what a killed build left
-            with nspawn.overlay([root], work) as merged:
-                done = nspawn.run(
-                    f"kvmhost-ssh-{system}",
-                    merged,
-                    ["sh", "-euc", INSTALL],
-                    "--resolv-conf=bind-host",
-                    timeout=300,
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                )
-                if done.returncode:
-                    raise HarnessError(
-                        f"no ssh on {system}:\n{(done.stdout + done.stderr)[-2000:]}"
-                    )
-                (work / "upper").rename(directory)
-    return directory
+    """The directory to stack on the root of ``system``: OpenSSH's server and rsync."""
+    return packages.layer(system, "openssh-server", "rsync")
 
 
 @contextlib.contextmanager
