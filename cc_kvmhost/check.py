@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from . import files
 from .systemd import failure
 from .systemd.manager import Manager
-from .virt import guest, level, probe
+from .virt import guest, level, probe, units
 from .virt.daemons import Endpoint
 
 #: Seconds for the child that checks, and for the child that cleans up after it.
@@ -43,22 +43,27 @@ class Check(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM."""
+    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM. ``stamps``: of
+    the files that the answer hangs on. ``failed``: daemons whose service has failed, or is starting
+    and may be on its way there again."""
 
     level: str
     mode: str
     daemons: Tuple[Endpoint, ...]
     arch: str
     kvm: bool
+    stamps: Tuple[Tuple[str, int, int], ...] = ()
+    failed: Tuple[str, ...] = ()
 
 
 def reuse(order: Order) -> Optional[Check]:
-    """The check that passed last, if it proved at least what this order wants."""
+    """The check that passed last, if it proved at least what this order wants, and libvirt and QEMU
+    are those that it was made with."""
     try:
         record = json.loads((files.read(RECORD) or b"null").decode())
         if record:
             check = Check(**record["check"])
-            same = record["order"][1:] == json.loads(json.dumps(order))[1:]
+            same = not order.failed and record["order"][1:] == json.loads(json.dumps(order))[1:]
             if same and level.LEVELS.index(check.level) >= level.LEVELS.index(order.level):
                 return check._replace(reused=True)
     except (ValueError, TypeError, KeyError):  # not of this version's making
@@ -80,7 +85,7 @@ def run(manager: Manager, order: Order) -> Tuple[Check, List[str]]:
     if problems:
         forget()
     elif not reuse(order):
-        record = {"order": order, "check": check._asdict()}
+        record = {"order": order._replace(failed=()), "check": check._asdict()}
         with contextlib.suppress(OSError):  # then the next run checks again
             files.replace(RECORD, json.dumps(record).encode() + b"\n")
     return check, problems
@@ -92,7 +97,12 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
 
     qemu = next((each for each in order.daemons if each.driver == "qemu"), None)
     wanted = _guest(order, qemu.name) if order.level == level.GUEST and qemu else None
-    outcome = child.call(_CHILD, "prove", {"daemons": order.daemons, "guest": wanted}, SECONDS)
+    try:
+        outcome = child.call(_CHILD, "prove", {"daemons": order.daemons, "guest": wanted}, SECONDS)
+    except BaseException:  # interrupted
+        if wanted:
+            _clear(qemu, wanted["name"])
+        raise
     said = {each["daemon"]: each["problem"] for each in outcome.said if "daemon" in each}
     silence = f"does not answer within {SECONDS:g} s"
     answers = {
@@ -100,6 +110,7 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
         for daemon in order.daemons
         if daemon.name in said or outcome.overdue
     }
+    _forgive_proxy(order, answers)
     problems = list(outcome.problems) + _daemon_problems(manager, answers)
     result = outcome.result or {"accelerator": None, "problems": ()}
     if wanted and qemu:
@@ -113,8 +124,20 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
         ]
         if failed or outcome.overdue or outcome.problems:
             # A daemon that was never reached has nothing of ours.
-            problems += _clear(qemu if not answers.get(qemu.name, "?") else None, wanted["name"])
+            reached = {"daemon": qemu.name, "problem": ""} in outcome.said
+            problems += _clear(qemu if reached else None, wanted["name"])
+    if outcome.overdue and not problems:
+        problems.append(f"the check is not done within {SECONDS:g} s")
     return result["accelerator"], problems
+
+
+def _forgive_proxy(order: Order, answers: Dict[str, str]) -> None:
+    """Leave virtproxyd's silence out if the daemon that it passes questions on to is silent too."""
+    proxy = next((each for each in order.daemons if each.name == units.PROXY), None)
+    if proxy and proxy.driver:
+        behind = next(each for each in order.daemons if each.driver == proxy.driver)
+        if behind != proxy and answers.get(behind.name):
+            answers.pop(proxy.name, None)
 
 
 def _guest(order: Order, daemon: str) -> Dict[str, Any]:
@@ -155,4 +178,10 @@ def _clear(qemu: Optional[Endpoint], name: str) -> List[str]:
     outcome = child.call(_CHILD, "clear", {"daemon": qemu}, SECONDS_TO_CLEAR)
     left = list(outcome.result or outcome.problems)
     left += [f"process {pid}" for pid in guest.processes(name)]
-    return [f"{name} has left {each}, which the next check removes" for each in left]
+    problems = [f"{name} has left {each}, which the next check removes" for each in left]
+    if qemu and outcome.overdue:
+        problems.append(
+            f"{qemu.name}.service does not answer any more; what it keeps of {name} goes when it does,"
+            f" or with the next check; see 'journalctl -u {qemu.name}.service -b'"
+        )
+    return problems

@@ -54,6 +54,8 @@ class TestReuse:
             {"kvm": False},
             {"arch": "aarch64"},
             {"daemons": ORDER.daemons[:1]},
+            {"stamps": (("/etc/libvirt/qemu.conf", 1, 2),)},
+            {"failed": ("virtqemud",)},
         ],
     )
     def test_another_order(self, change: Dict[str, Any], record: Path) -> None:
@@ -163,7 +165,10 @@ class TestReport:
         "made, words",
         [
             (PASSED, "KVM can be used, a guest ran by KVM (checked in 12 ms)"),
-            (PASSED._replace(reused=True), "a guest ran by KVM (checked in 12 ms by an earlier run)"),
+            (
+                PASSED._replace(reused=True),
+                "a guest ran by KVM (checked in 12 ms by an earlier run)",
+            ),
             (
                 PASSED._replace(level="daemons", accelerator=None),
                 "all daemons answer (checked in 12 ms)",
