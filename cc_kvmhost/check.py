@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from . import files
 from .systemd import failure
 from .systemd.manager import Manager
-from .virt import guest, level, probe, volumes
+from .virt import guest, level, probe, units, volumes
 from .virt.daemons import Endpoint
 
 #: Seconds for the child that checks, and for the child that cleans up after it.
@@ -46,14 +46,18 @@ class Check(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM. ``networks``: the
-    guest is to have a NIC on each. ``pools``: a volume is to be made in each; name -> directory."""
+    """What is to be checked. ``mode``: libvirt's. ``kvm``: the guest is to use KVM. ``stamps``: of
+    the files that the answer hangs on. ``failed``: daemons whose service has failed, or is starting
+    and may be on its way there again. ``networks``: the guest is to have a NIC on each. ``pools``: a
+    volume is to be made in each; name -> directory."""
 
     level: str
     mode: str
     daemons: Tuple[Endpoint, ...]
     arch: str
     kvm: bool
+    stamps: Tuple[Tuple[str, int, int], ...] = ()
+    failed: Tuple[str, ...] = ()
     networks: Tuple[str, ...] = ()
     pools: Mapping[str, str] = {}
 
@@ -63,12 +67,13 @@ class Order(NamedTuple):
 
 
 def reuse(order: Order) -> Optional[Check]:
-    """The check that passed last, if it proved at least what this order wants."""
+    """The check that passed last, if it proved at least what this order wants, and libvirt and QEMU
+    are those that it was made with."""
     try:
         record = json.loads((files.read(RECORD) or b"null").decode())
         if record:
             check = Check(**record["check"])
-            same = record["order"][1:] == json.loads(json.dumps(order))[1:]
+            same = not order.failed and record["order"][1:] == json.loads(json.dumps(order))[1:]
             if same and level.LEVELS.index(check.level) >= level.LEVELS.index(order.level):
                 return check._replace(reused=True, networks=(), pools=())
     except (ValueError, TypeError, KeyError):  # not of this version's making
@@ -90,7 +95,7 @@ def run(manager: Manager, order: Order) -> Tuple[Check, List[str]]:
     if problems:
         forget()
     elif not reuse(order.as_usual()):
-        record = {"order": order.as_usual(), "check": check._asdict()}
+        record = {"order": order.as_usual()._replace(failed=()), "check": check._asdict()}
         with contextlib.suppress(OSError):  # then the next run checks again
             files.replace(RECORD, json.dumps(record).encode() + b"\n")
     return check._replace(networks=order.networks, pools=tuple(order.pools)), problems
@@ -102,10 +107,16 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
 
     qemu = _endpoint(order, "qemu")
     nonce = guest.new_nonce()
+    name = guest.PREFIX + nonce[:8]
     wanted = _guest(order, qemu.name, nonce) if order.level == level.GUEST and qemu else None
     pools = _pools(order, nonce) if order.pools else None
     question = {"daemons": order.daemons, "guest": wanted, "pools": pools}
-    outcome = child.call(_CHILD, "prove", question, SECONDS)
+    try:
+        outcome = child.call(_CHILD, "prove", question, SECONDS)
+    except BaseException:  # interrupted
+        if wanted or pools:
+            _clear(qemu if wanted else None, name, order.pools)
+        raise
     said = {each["daemon"]: each["problem"] for each in outcome.said if "daemon" in each}
     silence = f"does not answer within {SECONDS:g} s"
     answers = {
@@ -113,6 +124,7 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
         for daemon in order.daemons
         if daemon.name in said or outcome.overdue
     }
+    _forgive_proxy(order, answers)
     problems = list(outcome.problems) + _daemon_problems(manager, answers)
     result = outcome.result or {"accelerator": None, "problems": (), "pools": ()}
     failed = list(result["problems"]) + _overdue(outcome, "guest")
@@ -129,8 +141,10 @@ def _prove(manager: Manager, order: Order) -> Tuple[Optional[str], List[str]]:
             problems.append(f"the pools were not checked; {log}")
     if (wanted or pools) and (failed or failed_pools or outcome.overdue or outcome.problems):
         # A daemon that was never reached has nothing of ours.
-        reached = wanted is not None and qemu is not None and not answers.get(qemu.name, "?")
-        problems += _clear(qemu if reached else None, guest.PREFIX + nonce[:8], order.pools)
+        reached = wanted and qemu and {"daemon": qemu.name, "problem": ""} in outcome.said
+        problems += _clear(qemu if reached else None, name, order.pools)
+    if outcome.overdue and not problems:
+        problems.append(f"the check is not done within {SECONDS:g} s")
     return result["accelerator"], problems
 
 
@@ -145,6 +159,15 @@ def _overdue(outcome: Any, key: str) -> List[str]:
         return []
     at = f"a volume in pool {steps[-1]}" if key == "pool" else steps[-1]
     return [f"{at}: not done within {SECONDS:g} s"]
+
+
+def _forgive_proxy(order: Order, answers: Dict[str, str]) -> None:
+    """Leave virtproxyd's silence out if the daemon that it passes questions on to is silent too."""
+    proxy = next((each for each in order.daemons if each.name == units.PROXY), None)
+    if proxy and proxy.driver:
+        behind = next(each for each in order.daemons if each.driver == proxy.driver)
+        if behind != proxy and answers.get(behind.name):
+            answers.pop(proxy.name, None)
 
 
 def _guest(order: Order, daemon: str, nonce: str) -> Dict[str, Any]:
@@ -194,4 +217,10 @@ def _clear(qemu: Optional[Endpoint], name: str, pools: Mapping[str, str]) -> Lis
     outcome = child.call(_CHILD, "clear", order, SECONDS_TO_CLEAR)
     left = list(outcome.result or outcome.problems)
     left += [f"process {pid}" for pid in guest.processes(name)]
-    return [f"{name} has left {each}, which the next check removes" for each in left]
+    problems = [f"{name} has left {each}, which the next check removes" for each in left]
+    if qemu and outcome.overdue:
+        problems.append(
+            f"{qemu.name}.service does not answer any more; what it keeps of {name} goes when it does,"
+            f" or with the next check; see 'journalctl -u {qemu.name}.service -b'"
+        )
+    return problems

@@ -29,6 +29,8 @@ _API_VERSION = 12
 #: second.
 _DEFAULT_USERS = ("qemu", "libvirt-qemu")
 _NESTED = "/sys/module/{}/parameters/nested"
+#: Lists the drivers behind devices such as /dev/kvm.
+_MISC = "/proc/misc"
 
 
 class Kvm(NamedTuple):
@@ -87,8 +89,19 @@ def _explain_open(error: OSError) -> str:
         return f"{DEVICE} can't be opened: {error.strerror}; a container must be allowed the device"
     if error.errno not in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
         return f"{DEVICE} can't be opened: {error.strerror}"
-    what = "there is no /dev/kvm" if error.errno == errno.ENOENT else "no driver behind /dev/kvm"
+    missing = error.errno == errno.ENOENT
+    what = "there is no /dev/kvm" if missing else "no driver behind /dev/kvm"
+    if missing and _has_driver():
+        return (
+            f"{what}, although the kernel has KVM: a container must be given the device, elsewhere"
+            " udev makes it; see 'systemctl status systemd-udevd'"
+        )
     return f"{what}: {_why_no_driver(platform.machine(), _cpu_flags())}"
+
+
+def _has_driver() -> bool:
+    text = (files.read(_MISC) or b"").decode(errors="replace")
+    return re.search(r"^\s*\d+ kvm$", text, re.MULTILINE) is not None
 
 
 def _why_no_driver(arch: str, flags: Tuple[str, ...]) -> str:

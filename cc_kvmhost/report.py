@@ -126,12 +126,15 @@ class Report(NamedTuple):
             return ""
         accelerator = str(self.check["accelerator"]).upper()
         proof = {"guest": f"a guest ran by {accelerator}", "daemons": "all daemons answer"}
-        words = proof.get(self.check["level"], "all sockets can be reached")
+        if self.check["level"] not in proof:
+            return "all sockets can be reached"
+        words = proof[self.check["level"]]
         if self.check["networks"]:
             words += f" with a NIC on {', '.join(self.check['networks'])}"
         if self.check["pools"]:
             words += f", a volume was made in {', '.join(self.check['pools'])}"
-        return words + (" (checked by an earlier run)" if self.check["reused"] else "")
+        earlier = " by an earlier run" if self.check["reused"] else ""
+        return f"{words} (checked in {self.check['milliseconds']:.0f} ms{earlier})"
 
 
 def of_plan(plan: Plan, config: Config, host: Host, steps: Steps) -> Report:

@@ -21,7 +21,7 @@ from .systemd.manager import Manager, is_running
 from .undo import Undo, problems_of
 from .virt import level as levels
 from .virt import secret_key, sockets, validate
-from .virt.daemons import endpoints
+from .virt.daemons import endpoints, stamps
 from .virt.mode import Choice
 from .virt.units import socket_path
 
@@ -126,6 +126,8 @@ def prove(
         with steps.step("check", check.DESCRIPTION):
             made, more = check.run(manager, order)
         problems += more + ([chosen.fault] if chosen.fault else [])
+        if chosen.key_aside is not None:
+            problems.append(secret_key.useless(here.secret_key))
         if problems:
             made = made._replace(passed=False, error="; ".join(problems))
         report = report._replace(check=made._asdict())
@@ -138,8 +140,17 @@ def _order(chosen: Plan, here: Host) -> check.Order:
     """What the check of a plan has to check."""
     listening = [unit for unit, wish in chosen.wishes.items() if wish.active]
     daemons = endpoints(chosen.mode, listening, here.means.binding)
+    services = (daemon.name for daemon in daemons)
+    failing = ("failed", "activating")
+    failed = [name for name in services if here.unit(name + ".service").active in failing]
     return check.Order(
-        str(chosen.level), chosen.mode, daemons, here.means.arch, bool(here.kvm.usable)
+        str(chosen.level),
+        chosen.mode,
+        daemons,
+        here.means.arch,
+        bool(here.kvm.usable),
+        stamps(daemons, here.means.arch),
+        tuple(failed),
     )
 
 

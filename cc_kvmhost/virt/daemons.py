@@ -5,10 +5,24 @@ Calls to libvirt's binding may block for ever, so a child process makes them (ch
 Sources: libvirt's docs/uri.rst and docs/kbase/internals/rpc.rst; src/rpc/virkeepalive.c.
 """
 
+import contextlib
+import os
 import socket
 import struct
 import threading
-from typing import Any, Callable, Collection, Dict, Iterable, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from ..errors import KvmhostError
 from . import units
@@ -64,9 +78,80 @@ def endpoints(mode: str, listening: Collection[str], binding: bool) -> Tuple[End
     )
 
 
+def stamps(daemons: Iterable[Endpoint], arch: str) -> Tuple[Tuple[str, int, int], ...]:
+    """What daemons and QEMU are made of and set up by: each file that is here, by its inode and the
+    time of its last change. Another answer means that something was installed or edited."""
+    paths = ["/etc/libvirt/qemu.conf", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm"]
+    paths.append("/usr/bin/qemu-system-" + arch)
+    for daemon in daemons:
+        paths += [f"/etc/libvirt/{daemon.name}.conf", f"/usr/sbin/{daemon.name}"]
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            found.append((path, status.st_ino, status.st_ctime_ns))
+    return tuple(found)
+
+
 def uri(daemon: Endpoint) -> str:
     """The URI of exactly this daemon's driver, so that no proxy or default gets in between."""
     return f"{daemon.driver}+unix:///system?socket={daemon.socket}"
+
+
+class _Driver:
+    """A client that asks a daemon's driver by libvirt's binding."""
+
+    def __init__(self, daemon: Endpoint) -> None:
+        import libvirt
+
+        assert daemon.driver
+        self._question = _QUESTIONS[daemon.driver]
+        self._error = libvirt.libvirtError
+        with self._in_words():
+            self.connection = libvirt.open(uri(daemon))
+
+    def ask(self) -> None:
+        with self._in_words():
+            self._question(self.connection)
+
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except self._error as error:
+            raise KvmhostError(str(error.get_error_message()).splitlines()) from error
+
+
+class _Pinger:
+    """A client without the binding: asks for what every server of libvirt's understands.
+
+    :param seconds: for each call; None: no limit
+    """
+
+    def __init__(self, path: str, seconds: Optional[float] = None) -> None:
+        self._stream = socket.socket(socket.AF_UNIX)
+        self._stream.settimeout(seconds)
+        try:
+            self._stream.connect(path)
+        except OSError:
+            self._stream.close()
+            raise
+
+    def ask(self) -> None:
+        """:raises OSError: it does not answer"""
+        packet = _KEEPALIVE.pack(_KEEPALIVE.size, _PROGRAM, 1, _PING, 2, 0, 0)
+        self._stream.sendall(packet)
+        answer = b""
+        while len(answer) < _KEEPALIVE.size:
+            some = self._stream.recv(_KEEPALIVE.size - len(answer))
+            if not some:
+                raise ConnectionResetError("it closed the connection without an answer")
+            answer += some
+        if _KEEPALIVE.unpack(answer)[1:4] != (_PROGRAM, 1, _PONG):
+            raise OSError("it answered something that is not of libvirt's protocol")
+
+
+_Client = Union[_Driver, _Pinger]
 
 
 def wake(
@@ -74,64 +159,46 @@ def wake(
     answered: Callable[[Endpoint, str], None],
     work: Optional[Callable[[Endpoint, Any], None]] = None,
 ) -> None:
-    """Wake daemons side by side, and wait for all, however long it takes.
+    """Wake daemons side by side, wait for all and ask each once more, however long it takes.
 
-    :param answered: called with each daemon and what is wrong with it, "" if nothing
+    A daemon may end just after its first answer, and systemd restarts it before anybody looks. So the
+    connections stay open until the end, which also keeps idle daemons from ending by themselves.
+
+    :param answered: called with each daemon and what is wrong with it, "" if nothing; once more
+        around the second question, and then the last call counts
     :param work: called with a daemon whose driver has answered, and the connection
     """
+    held: List[Tuple[Endpoint, _Client]] = []
 
     def ask(daemon: Endpoint) -> None:
-        connection = None
+        client: Optional[_Client] = None
         problem = ""
         try:
-            if daemon.driver is None:
-                ping(daemon.socket)
-            else:
-                connection = _connect(daemon)
-        except OSError as error:
-            problem = f"{daemon.socket}: {error.strerror or error}"
-        except KvmhostError as error:
-            problem = str(error)
+            client = _Pinger(daemon.socket) if daemon.driver is None else _Driver(daemon)
+            client.ask()
+        except (OSError, KvmhostError) as error:
+            problem = _words(daemon, error)
         answered(daemon, problem)
-        if work and connection is not None:
-            work(daemon, connection)
+        if client is not None and not problem:
+            held.append((daemon, client))
+            if work and isinstance(client, _Driver):
+                work(daemon, client.connection)
 
     threads = [threading.Thread(target=ask, args=(daemon,)) for daemon in daemons]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    for daemon, client in held:
+        answered(daemon, "has answered once, and is silent since")
+        try:
+            client.ask()
+            answered(daemon, "")
+        except (OSError, KvmhostError) as error:
+            answered(daemon, "has answered once, and not again: " + _words(daemon, error))
 
 
-def _connect(daemon: Endpoint) -> Any:
-    """The connection to a daemon's driver, which has answered a question."""
-    import libvirt
-
-    assert daemon.driver
-    try:
-        connection = libvirt.open(uri(daemon))
-        _QUESTIONS[daemon.driver](connection)
-    except libvirt.libvirtError as error:
-        raise KvmhostError(str(error.get_error_message()).splitlines()) from error
-    return connection
-
-
-def ping(path: str, seconds: Optional[float] = None) -> None:
-    """Have a daemon answer without the binding, by what every server of libvirt's understands.
-
-    :param seconds: for each call; None: no limit
-    :raises OSError: it does not
-    """
-    with socket.socket(socket.AF_UNIX) as stream:
-        stream.settimeout(seconds)
-        stream.connect(path)
-        packet = _KEEPALIVE.pack(_KEEPALIVE.size, _PROGRAM, 1, _PING, 2, 0, 0)
-        stream.sendall(packet)
-        answer = b""
-        while len(answer) < _KEEPALIVE.size:
-            some = stream.recv(_KEEPALIVE.size - len(answer))
-            if not some:
-                raise ConnectionResetError("it closed the connection without an answer")
-            answer += some
-    if _KEEPALIVE.unpack(answer)[1:4] != (_PROGRAM, 1, _PONG):
-        raise OSError("it answered something that is not of libvirt's protocol")
+def _words(daemon: Endpoint, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{daemon.socket}: {error.strerror or error}"
+    return str(error)

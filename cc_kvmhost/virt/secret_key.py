@@ -70,6 +70,14 @@ def _fault() -> str:
     return lines[-1] if lines else f"systemd-creds: exit status {done.returncode}"
 
 
+def useless(key: SecretKey) -> str:
+    """What to say where nothing is to be changed, and a run would set the key aside."""
+    return (
+        f"{PATH}: this machine can't decrypt libvirt's key ({key.fault}), without which the secret"
+        " driver does not start; 'kvmhost apply' renames it, and libvirt makes a new one"
+    )
+
+
 def problem(key: SecretKey) -> str:
     """The error for a key that can't be decrypted but may not be renamed, because there are secrets."""
     return (

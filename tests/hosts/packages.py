@@ -1,4 +1,4 @@
-"""Further packages of the distribution as a layer: installed on top of a host's root, once, and cached."""
+"""Debian's packages as a layer on a host's root, installed once and cached: what a few tests want and most do not."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ A lie is a host whose units are as asked, and that can't host guests.
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,45 +13,23 @@ from typing import Any, NamedTuple
 import pytest
 
 import expect
+import packages
+from checking import (
+    DAEMON,
+    QEMU,
+    QEMU_BACK,
+    SHORT,
+    WRAPPER,
+    nothing_is_left,
+    qemu,
+    report_of,
+    run,
+    set_up,
+    traces,
+)
 from host import Host, has_kvm
 
 SYSTEMS = ("el9", "el10")
-#: The service that runs guests, and the file that sets it up.
-DAEMON = {"el9": "libvirtd", "el10": "virtqemud"}
-KEY = "/var/lib/libvirt/secrets/secrets-encryption-key"
-QEMU = "/usr/bin/qemu-system-x86_64"
-
-#: Seconds instead of the 60 that a check may take.
-SHORT = 6
-COMMAND = """
-import sys
-from cc_kvmhost import check, cli
-check.SECONDS, check.SECONDS_TO_CLEAR = float(sys.argv[1]), 10.0
-sys.exit(cli.main(sys.argv[2:]))
-"""
-
-#: Runs in QEMU's place. Before the first guest libvirt calls QEMU without the name of a guest.
-WRAPPER = f"""#!/usr/bin/python3
-import os, re, sys, time
-line = " ".join(sys.argv)
-ours = "guest=kvmhost-check-" in line
-def rewrite(at, content):
-    path = re.search("/[^ \\"]*/kvmhost-check-[a-z]*[.]img", line).group()
-    with open(path, "r+b") as disk:
-        disk.seek(at)
-        disk.write(content)
-{{}}
-os.execv("{QEMU}.real", sys.argv)
-"""
-
-
-def qemu(line: str) -> str:
-    """Shell that puts a wrapper in QEMU's place; ``line``: Python that it runs first."""
-    text = WRAPPER.replace("{}", line)
-    return f"mv {QEMU} {QEMU}.real; cat >{QEMU} <<'EOF'\n{text}EOF\nchmod 755 {QEMU}\n"
-
-
-QEMU_BACK = f"mv {QEMU}.real {QEMU}"
 #: Fills a file system completely.
 FULL = """
 mount -t tmpfs -o size=64k,mode=0711 none /var/lib/libvirt/images
@@ -62,11 +39,48 @@ READ_ONLY = """
 mount --bind /var/lib/libvirt/images /var/lib/libvirt/images
 mount -o remount,bind,ro /var/lib/libvirt/images
 """
+#: /var/lib/libvirt alone; disks have a file system of their own, as on many hosts.
+ALL_FULL = """
+cp -a /var/lib/libvirt /root/libvirt
+mount -t tmpfs -o size=1m,mode=0755 none /var/lib/libvirt
+cp -a /root/libvirt/. /var/lib/libvirt
+mount -t tmpfs -o mode=0711 none /var/lib/libvirt/images
+dd if=/dev/zero of=/var/lib/libvirt/full bs=4k 2>/dev/null || true
+"""
+ALL_READ_ONLY = """
+mount --bind /var/lib/libvirt /var/lib/libvirt
+mount -o remount,bind,ro /var/lib/libvirt
+mount -t tmpfs -o mode=0711 none /var/lib/libvirt/images
+"""
+ALL_BACK = (
+    "umount /var/lib/libvirt/images /var/lib/libvirt; systemctl reset-failed;"
+    " systemctl stop DAEMON.service virtsecretd.service"
+)
 LOGD = "/etc/systemd/system/virtlogd.service.d"
+#: Once there is a guest of the check's, sends a service a signal; again for each guest.
+WATCH = """
+cat >/root/watch <<'EOF'
+while sleep 0.02; do
+    for guest in /run/libvirt/qemu/kvmhost-check-*.xml; do
+        if [ -e "$guest" ] && [ "$guest" != "$last" ]; then
+            last=$guest
+            systemctl kill --signal=SIGNAL --kill-who=main SERVICE
+        fi
+    done
+done
+EOF
+nohup sh /root/watch >/dev/null 2>&1 & echo $! >/run/watch.pid
+"""
+NO_WATCH = "kill $(cat /run/watch.pid)"
+
+
+def watch(signal: str, service: str) -> str:
+    return WATCH.replace("SIGNAL", signal).replace("SERVICE", service)
 
 
 class Lie(NamedTuple):
-    """``break_``, ``mend``: shell, in which DAEMON stands for the service. ``words``: what the errors say.
+    """``break_``, ``mend``: shell, in which DAEMON stands for the service that runs guests and OTHER for
+    another one. ``words``: what the errors say.
     ``section``: what else is asked for. ``checked``: the run gets as far as the check."""
 
     break_: str
@@ -144,6 +158,27 @@ LIES = {
         ["writing its disk: /var/lib/libvirt/images/kvmhost-check-", "Read-only file system"],
         "umount /var/lib/libvirt/images",
     ),
+    "the file system of libvirt's own files is full": Lie(
+        ALL_FULL, ["see 'journalctl -u DAEMON.service -b'"], ALL_BACK
+    ),
+    "the file system of libvirt's own files is read-only": Lie(
+        ALL_READ_ONLY, ["see 'journalctl -u DAEMON.service -b'"], ALL_BACK
+    ),
+    "libvirt's user may not enter the directory of the disks": Lie(
+        "chmod 700 /var/lib/libvirt/images",
+        ["starting it: ", "/var/lib/libvirt/images/kvmhost-check-", "Permission denied"],
+        "chmod 711 /var/lib/libvirt/images",
+    ),
+    "a daemon that is killed while it starts the guest": Lie(
+        qemu("if ours: time.sleep(1)") + watch("KILL", "DAEMON.service"),
+        ["DAEMON.service: has answered once, and not again: ", "starting it: End of file"],
+        f"{NO_WATCH}; {QEMU_BACK}; systemctl reset-failed",
+    ),
+    "a daemon that dies after its first answer, and is restarted": Lie(
+        qemu("if ours: time.sleep(1)") + watch("KILL", "OTHER.service"),
+        ["OTHER.service: has answered once, and not again: ", "journalctl -u OTHER.service -b"],
+        f"{NO_WATCH}; {QEMU_BACK}; systemctl reset-failed",
+    ),
     "a /dev/kvm of the wrong kind, and KVM required": Lie(
         "mknod -m 666 /dev/kvm c 1 3",
         ["kvmhost.kvm: require: ", "/dev/kvm is not KVM's device"],
@@ -163,41 +198,9 @@ LIES = {
 }
 
 
-def run(host: Host, *words: str, seconds: float = SHORT) -> subprocess.CompletedProcess[str]:
-    """kvmhost with another limit of time for checks."""
-    command = ["python3", "-c", COMMAND, str(seconds), *words]
-    return host.run(command, check=False, timeout=seconds + 40)
-
-
-def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
-
-
-def set_up(host: Host, section: dict[str, Any] | None = None) -> None:
-    """A host on which the section in /root/section.yaml is applied and not yet checked."""
-    host.boot()
-    wanted = {"kvm": "ignore", **(section or {})}
-    unchecked = {**wanted, "check": "sockets", "kvm": "ignore"}
-    host.write("/root/section.yaml", expect.user_data(unchecked))
-    host.run(["kvmhost", "apply", "/root/section.yaml"])
-    host.write("/root/section.yaml", expect.user_data(wanted, checked=True))
-
-
-def traces(host: Host) -> list[str]:
-    """Everything that a check may have left: processes, files, domains."""
-    # The brackets keep the shell that runs this from finding itself.
-    return host.sh(
-        "grep -lE 'guest=kvmhost[-]check-|virt import [c]hild' /proc/[0-9]*/cmdline 2>/dev/null || true;"
-        "find /var/lib/libvirt /var/log/libvirt /run/libvirt /etc/libvirt -name '*kvmhost-check-*'"
-    ).stdout.split()
-
-
-def nothing_is_left(host: Host) -> None:
-    deadline = time.monotonic() + 5  # libvirt ends a guest when it notices that its client is gone
-    while traces(host) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert traces(host) == []
+def named(text: str, system: str) -> str:
+    other = {"el9": "virtlockd", "el10": "virtnetworkd"}[system]
+    return text.replace("DAEMON", DAEMON[system]).replace("OTHER", other)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -206,8 +209,8 @@ def test_no_lie_gets_past_it(system: str, name: str) -> None:
     lie = LIES[name]
     with Host(system) as host:
         set_up(host, lie.section)
-        host.sh(lie.break_.replace("DAEMON", DAEMON[system]))
-        words = [word.replace("DAEMON", DAEMON[system]) for word in lie.words]
+        host.sh(named(lie.break_, system))
+        words = [named(word, system) for word in lie.words]
         for command in ("apply", "check"):
             started = time.monotonic()
             done = run(host, command, "--json", "/root/section.yaml")
@@ -226,7 +229,8 @@ def test_no_lie_gets_past_it(system: str, name: str) -> None:
             nothing_is_left(host)
         expect_units(host, system)
 
-        host.sh(lie.mend.replace("DAEMON", DAEMON[system]))
+        host.sh(named(lie.mend, system))
+        time.sleep(1)  # for what a daemon may still do that hung
         nothing_is_left(host)
         host.write("/root/section.yaml", expect.user_data({"kvm": "ignore"}, checked=True))
         done = run(host, "apply", "--json", "/root/section.yaml", seconds=30)
@@ -242,43 +246,64 @@ def expect_units(host: Host, system: str) -> None:
     assert enabled == "enabled"
 
 
-@pytest.mark.parametrize("mode", ["modular", "monolithic"])
-def test_a_stale_key_with_secrets_is_an_error(mode: str) -> None:
-    with Host("el10") as host:
-        host.boot()
-        host.sh(
-            f"head -c 100 /dev/urandom >{KEY}; mkdir -p /etc/libvirt/secrets; touch /etc/libvirt/secrets/a.xml"
-        )
-        host.write(
-            "/root/section.yaml", expect.user_data({"libvirt": {"mode": mode}}, checked=True)
-        )
-        for command in ("apply", "check"):
-            done = run(host, command, "--json", "/root/section.yaml")
-            errors = " ".join(report_of(done)["errors"])
-            assert done.returncode == 1
-            assert f"{KEY}: this machine can't decrypt" in errors and "a.xml" in errors
-            assert "credential.secret" in errors
-        assert host.sh(f"ls {KEY}*").stdout.split() == [KEY]
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_daemon_that_hangs_while_it_starts_the_guest(system: str) -> None:
+    """What it keeps of the guest goes when it goes on, or with the next check; no guest comes to life."""
+    service = f"{DAEMON[system]}.service"
+    with Host(system) as host:
+        set_up(host)
+        host.sh(qemu("if ours: rewrite(0, bytes(512))") + watch("STOP", service))
+        started = time.monotonic()
+        done = run(host, "apply", "--json", "/root/section.yaml")
+        assert done.returncode == 1
+        assert time.monotonic() - started < SHORT + 14
+        errors = "\n".join(report_of(done)["errors"])
+        assert "the check's guest kvmhost-check-" in errors
+        assert f"{service} does not answer any more; what it keeps of kvmhost-check-" in errors
+        assert not [each for each in traces(host) if each.startswith("/proc/")]
+        host.sh(f"{NO_WATCH}; {QEMU_BACK}; systemctl kill --signal=CONT --kill-who=main {service}")
+        time.sleep(2)
+        assert [each for each in traces(host) if not each.endswith(".log")] == []
+        done = run(host, "check", "--json", "/root/section.yaml", seconds=30)
+        assert done.returncode == 0, report_of(done)["errors"]
+        nothing_is_left(host)
 
 
-@pytest.mark.parametrize("mode", ["modular", "monolithic"])
-def test_a_stale_key_without_secrets_is_renamed(mode: str) -> None:
-    section = {"libvirt": {"mode": mode}, "kvm": "ignore"}
-    files = {KEY: "the key of another machine"}
-    with Host("el10", user_data=expect.user_data(section, checked=True), files=files) as host:
-        host.boot()
-        report = host.report()
-        assert report["result"] == "ok", report["errors"]
-        assert report["check"]["level"] == "guest"
-        (change,) = [change for change in report["changed"] if KEY in change]
-        assert change.startswith(f"rename {KEY}, which this machine can't decrypt, to {KEY}.stale-")
-        new, stale = host.sh(f"ls {KEY}*").stdout.split()
-        assert host.read(stale) == "the key of another machine"
-        host.sh(f"systemd-creds decrypt --name=secrets-encryption-key {new} - >/dev/null")
-        host.run(["virsh", "-c", "secret:///system", "secret-list"])
-        # The check is not repeated.
-        again = report_of(host.run(["kvmhost", "apply", "--json"]))
-        assert again["changed"] == [] and again["check"]["reused"]
+@pytest.mark.parametrize("system", SYSTEMS)
+class TestReuse:
+    """What passed since boot is not checked again, until there is a reason to."""
+
+    def apply(self, host: Host) -> tuple[int, dict[str, Any]]:
+        done = run(host, "apply", "--json", "/root/section.yaml", seconds=30)
+        report = report_of(done)
+        assert report["changed"] == []
+        return done.returncode, report["check"]
+
+    def test_libvirt_and_qemu_are_those_that_were_checked(self, system: str) -> None:
+        """A changed file is what an edit or an upgrade leaves."""
+        daemon = DAEMON[system]
+        with Host(system) as host:
+            set_up(host)
+            assert self.apply(host)[1]["reused"] is False
+            for path in (f"/etc/libvirt/{daemon}.conf", f"/usr/sbin/{daemon}", QEMU):
+                assert self.apply(host)[1]["reused"] is True
+                host.sh(f"cp -p {path} {path}.new; mv {path}.new {path}")
+                assert self.apply(host)[1]["reused"] is False
+            host.sh(f"mv {QEMU} {QEMU}.real")
+            code, check = self.apply(host)
+            assert code == 1 and "starting it: " in check["error"]
+
+    def test_a_daemon_that_has_failed_since_is_asked_again(self, system: str) -> None:
+        service = f"{DAEMON[system]}.service"
+        drop_in = f"/run/systemd/system/{service}.d/bad.conf"
+        with Host(system) as host:
+            set_up(host)
+            self.apply(host)
+            assert self.apply(host)[1]["reused"] is True
+            host.write(drop_in, "[Service]\nExecStart=\nExecStart=false\n")
+            host.sh(f"systemctl daemon-reload; systemctl restart {service} || true")
+            code, check = self.apply(host)
+            assert code == 1 and f"{service}: " in check["error"]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -344,6 +369,28 @@ class TestItPasses:
             host.write("/root/section.yaml", expect.user_data({}, checked=True))
             assert "may not use" in self.check(host, accelerator="tcg")["warnings"][0]
 
+    def test_kvm_that_libvirt_refuses_is_a_failure(self, system: str) -> None:
+        if not has_kvm():
+            pytest.skip("this machine has no KVM that works")
+        service = f"{DAEMON[system]}.service"
+        with Host(system, kvm=True) as host:
+            set_up(host)
+            host.sh(qemu(FALL_BACK))
+            done = run(host, "check", "--json", "/root/section.yaml", seconds=30)
+            report = report_of(done)
+            assert done.returncode == 1 and report["kvm"]["usable"], report["kvm"]
+            assert "it runs by 'tcg', and was started with 'kvm'" in report["errors"][0]
+            host.sh(QEMU_BACK)
+            # A /dev without it.
+            drop_in = f"/run/systemd/system/{service}.d/private.conf"
+            host.write(drop_in, "[Service]\nPrivateDevices=yes\n")
+            host.sh(f"systemctl daemon-reload; systemctl stop {service}")
+            done = run(host, "check", "--json", "/root/section.yaml", seconds=30)
+            report = report_of(done)
+            assert done.returncode == 1 and report["kvm"]["usable"], report["kvm"]
+            assert "starting it: " in report["errors"][0] and "kvm" in report["errors"][0]
+            nothing_is_left(host)
+
     def test_what_a_killed_run_left_is_removed(self, system: str) -> None:
         with Host(system) as host:
             set_up(host)
@@ -375,11 +422,58 @@ class TestItPasses:
             host.sh(QEMU_BACK)
             self.check(host, accelerator="tcg")
 
+    def test_an_interrupted_check_leaves_no_file(self, system: str) -> None:
+        with Host(system) as host:
+            set_up(host)
+            host.sh(qemu("if ours: rewrite(0, bytes(512))"))
+            host.python(INTERRUPTED)
+            nothing_is_left(host)
+
+    def test_two_at_a_time_take_turns(self, system: str) -> None:
+        with Host(system) as host:
+            set_up(host)
+            one = "kvmhost check --json /root/section.yaml >/run/{0} 2>&1 & {0}=$!; "
+            host.sh(one.format("a") + one.format("b") + "wait $a && wait $b")
+            for name in "ab":
+                assert json.loads(host.read(f"/run/{name}"))["check"]["accelerator"] == "tcg"
+            nothing_is_left(host)
+
+    @pytest.mark.parametrize(
+        "place", ["mkdir -m 711 /srv/i; ln -s /srv/i /var/lib/libvirt/images", "true"]
+    )
+    def test_the_directory_of_disks_is_elsewhere(self, system: str, place: str) -> None:
+        """A link to it; or there is none, where the storage driver, which has it, is not installed."""
+        with Host(system) as host:
+            set_up(host)
+            host.sh(f"rmdir /var/lib/libvirt/images; {place}")
+            self.check(host, accelerator="tcg")
+            assert host.sh("ls /srv").stdout.split() == (["i"] if "mkdir" in place else [])
+            assert host.sh("ls -A /srv/i 2>/dev/null || true").stdout == ""
+
+    def test_a_host_that_leaves_the_owners_of_files_alone(self, system: str) -> None:
+        with Host(system) as host:
+            set_up(host)
+            host.sh("echo 'dynamic_ownership = 0' >>/etc/libvirt/qemu.conf")
+            host.sh(f"systemctl stop {DAEMON[system]}.service")
+            self.check(host, accelerator="tcg")
+
     def test_the_other_mode(self, system: str) -> None:
         other = expect.OTHER[expect.MODE_OF[system]]
         with Host(system) as host:
             set_up(host, {"libvirt": {"mode": other}})
             assert self.check(host, level="guest")["mode"] == other
+
+    def test_the_guest_for_aarch64(self, system: str) -> None:
+        """As on a machine of that architecture, but by TCG: libvirt starts whatever QEMU it has a guest for."""
+        with Host(system, layers=[packages.layer(system, "qemu-system-arm")]) as host:
+            set_up(host)
+            host.write("/root/aarch64", AARCH64, 0o755)
+            done = host.run(["/root/aarch64", "check", "--json", "/root/section.yaml"], check=False)
+            report = report_of(done)
+            assert done.returncode == 0, report["errors"]
+            check = report["check"]
+            assert (check["level"], check["accelerator"]) == ("guest", "tcg")
+            nothing_is_left(host)
 
     def test_some_drivers_only(self, system: str) -> None:
         with Host(system) as host:
@@ -424,6 +518,34 @@ class TestItPasses:
             assert (ran == 0) == (level == "guest")
             nothing_is_left(host)
 
+
+#: kvmhost on a machine that says it is of the other architecture.
+AARCH64 = """#!/usr/bin/python3
+import sys
+from cc_kvmhost import cli
+from cc_kvmhost.virt import level
+level.means = lambda: level.Means("aarch64", True)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+#: What QEMU might do by itself where KVM fails it.
+FALL_BACK = """
+if ours: sys.argv = ["tcg" if a == "kvm" else "max" if a.startswith("host,") else a for a in sys.argv]
+"""
+
+#: Ctrl-C while the guest runs.
+INTERRUPTED = """
+import glob, signal, subprocess, time
+check = subprocess.Popen(
+    ["kvmhost", "check", "/root/section.yaml"],
+    stderr=subprocess.DEVNULL,
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+)
+while not glob.glob("/run/libvirt/qemu/kvmhost-check-*.xml"):
+    time.sleep(0.02)
+check.send_signal(signal.SIGINT)
+assert check.wait(20)
+"""
 
 OLD = """<domain type="qemu">
   <name>kvmhost-check-old</name><memory unit="MiB">64</memory>

@@ -30,6 +30,9 @@ IDENTITY = {
     "/etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.1994-05.com.redhat:1",
     "/etc/nvme/hostnqn": "nqn.2014-08.org.nvmexpress:uuid:1",
     "/root/.bash_history": "passwd",
+    "/var/lib/systemd/credential.secret": "of this machine",
+    "/var/lib/libvirt/secrets/secrets-encryption-key": "encrypted with it",
+    "/var/lib/libvirt/secrets/secrets-encryption-key.stale-20260101T000000": "of another machine",
     "/var/log/cloud-init.log": "of an earlier boot",
     "/var/log/journal/0123456789abcdef0123456789abcdef/system.journal": "of an earlier boot",
 }
@@ -272,6 +275,13 @@ class TestEl:
         mine.parent.mkdir(parents=True)
         mine.write_text("cloud_final_modules: [scripts_user]\n")
         self.assert_stopped(system, "zzz_mine.cfg", "kvmhost register")
+
+    def test_secrets_that_would_be_lost(self, system: el.System) -> None:
+        secrets = system.path("/etc/libvirt/secrets")
+        secrets.mkdir(parents=True)
+        (secrets / "a.xml").touch()
+        self.assert_stopped(system, "/etc/libvirt/secrets has secrets")
+        assert system.path("/var/lib/libvirt/secrets/secrets-encryption-key").exists()
 
     def assert_stopped(self, system: el.System, *texts: str) -> None:
         identity(system.root)

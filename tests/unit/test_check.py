@@ -56,6 +56,8 @@ class TestReuse:
             {"kvm": False},
             {"arch": "aarch64"},
             {"daemons": ORDER.daemons[:1]},
+            {"stamps": (("/etc/libvirt/qemu.conf", 1, 2),)},
+            {"failed": ("virtqemud",)},
         ],
     )
     def test_another_order(self, change: Dict[str, Any], record: Path) -> None:
@@ -260,13 +262,19 @@ class TestReport:
     @pytest.mark.parametrize(
         "made, words",
         [
-            (PASSED, "KVM can be used, a guest ran by KVM"),
-            (PASSED._replace(reused=True), "a guest ran by KVM (checked by an earlier run)"),
+            (PASSED, "KVM can be used, a guest ran by KVM (checked in 12 ms)"),
+            (
+                PASSED._replace(reused=True),
+                "a guest ran by KVM (checked in 12 ms by an earlier run)",
+            ),
             (
                 PASSED._replace(networks=("a", "b"), pools=("c",)),
-                "a guest ran by KVM with a NIC on a, b, a volume was made in c",
+                "a guest ran by KVM with a NIC on a, b, a volume was made in c (checked in 12 ms)",
             ),
-            (PASSED._replace(level="daemons", accelerator=None), "all daemons answer"),
+            (
+                PASSED._replace(level="daemons", accelerator=None),
+                "all daemons answer (checked in 12 ms)",
+            ),
             (PASSED._replace(level="sockets", accelerator=None), "all sockets can be reached"),
         ],
     )

@@ -1,9 +1,10 @@
 """Pinging a daemon without libvirt's binding. The tests on hosts ask real daemons."""
 
+import os
 import socket
 import threading
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -16,29 +17,38 @@ PONG = bytes.fromhex(
 
 
 class Server:
-    """A server that answers one client with these bytes, in two parts, and records what it received."""
+    """A server that gives one client these answers, each in two parts, and then closes. It records what it received."""
 
-    def __init__(self, path: Path, answer: bytes) -> None:
+    def __init__(self, path: Path, *answers: bytes) -> None:
         self.received = b""
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(1)
-        self._answer = answer
+        self._answers = answers
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         client, _ = self._listener.accept()
         with client, self._listener:
-            self.received = client.recv(100)
-            client.sendall(self._answer[:5])
-            client.sendall(self._answer[5:])
+            for answer in self._answers:
+                self.received = client.recv(100)
+                client.sendall(answer[:5])
+                client.sendall(answer[5:])
+
+
+def ping(path: Path, seconds: float = 5) -> None:
+    pinger = daemons._Pinger(str(path), seconds)
+    try:
+        pinger.ask()
+    finally:
+        pinger._stream.close()
 
 
 class TestPing:
     def test_a_pong(self, tmp_path: Path) -> None:
         server = Server(tmp_path / "sock", PONG)
-        daemons.ping(str(tmp_path / "sock"), 5)
+        ping(tmp_path / "sock")
         # Length, "keep", version 1, PING, a message, serial 0, status 0: virkeepaliveprotocol.x.
         assert server.received.hex() == "0000001c6b656570000000010000000100000002" + 16 * "0"
 
@@ -53,26 +63,66 @@ class TestPing:
     def test_anything_else(self, answer: bytes, words: str, tmp_path: Path) -> None:
         Server(tmp_path / "sock", answer)
         with pytest.raises(OSError, match=words):
-            daemons.ping(str(tmp_path / "sock"), 5)
+            ping(tmp_path / "sock")
 
     def test_nobody(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
-            daemons.ping(str(tmp_path / "sock"), 5)
+            ping(tmp_path / "sock")
 
     def test_silence(self, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(tmp_path / "sock"))
             listener.listen(1)
             with pytest.raises(socket.timeout):
-                daemons.ping(str(tmp_path / "sock"), 0.1)
+                ping(tmp_path / "sock", 0.1)
 
 
-def test_wake_says_each(tmp_path: Path) -> None:
-    Server(tmp_path / "a", PONG)
-    said: List[Any] = []
-    both = [Endpoint("a", str(tmp_path / "a")), Endpoint("b", str(tmp_path / "b"))]
-    daemons.wake(both, lambda daemon, problem: said.append((daemon.name, problem)))
-    assert sorted(said) == [("a", ""), ("b", f"{tmp_path}/b: No such file or directory")]
+class TestWake:
+    def wake(self, *daemons_: Endpoint) -> Dict[str, List[str]]:
+        said: Dict[str, List[str]] = {}
+        daemons.wake(daemons_, lambda each, problem: said.setdefault(each.name, []).append(problem))
+        return said
+
+    def test_says_each_and_asks_each_twice(self, tmp_path: Path) -> None:
+        Server(tmp_path / "a", PONG, PONG)
+        said = self.wake(Endpoint("a", str(tmp_path / "a")), Endpoint("b", str(tmp_path / "b")))
+        # In between it says what is to be known if the second answer does not come.
+        assert said == {
+            "a": ["", "has answered once, and is silent since", ""],
+            "b": [f"{tmp_path}/b: No such file or directory"],
+        }
+
+    def test_one_that_ends_after_its_first_answer(self, tmp_path: Path) -> None:
+        Server(tmp_path / "a", PONG)
+        last = self.wake(Endpoint("a", str(tmp_path / "a")))["a"][-1]
+        assert last.startswith(f"has answered once, and not again: {tmp_path}/a: ")
+
+
+class TestStamps:
+    def stamps(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        real = os.stat
+
+        def stat(name: Any, **more: Any) -> os.stat_result:
+            return real(path if name == "/etc/libvirt/virtqemud.conf" else "/nowhere", **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", stat)
+            return daemons.stamps([Endpoint("virtqemud", "/x")], "x86_64")
+
+    def test_an_edited_or_replaced_file_differs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "conf"
+        path.write_text("a")
+        first = self.stamps(path, monkeypatch)
+        assert [name for name, *_ in first] == ["/etc/libvirt/virtqemud.conf"]
+        assert self.stamps(path, monkeypatch) == first
+        (tmp_path / "new").write_text("a")
+        (tmp_path / "new").rename(path)
+        second = self.stamps(path, monkeypatch)
+        assert second != first
+        path.unlink()
+        assert self.stamps(path, monkeypatch) == ()
 
 
 def test_uri() -> None:

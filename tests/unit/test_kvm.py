@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from pathlib import Path
 from typing import Tuple
 
 import pytest
@@ -39,7 +40,8 @@ class TestOpening:
             (errno.EIO, "/dev/kvm can't be opened: Input/output error"),
         ],
     )
-    def test_words(self, number: int, words: str) -> None:
+    def test_words(self, number: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kvm, "_MISC", "/nowhere")
         assert kvm._explain_open(OSError(number, os.strerror(number))).startswith(words)
 
     @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero", __file__])
@@ -68,6 +70,18 @@ class TestOpening:
         found = kvm.read()
         assert found.usable is usable
         assert ("only root may look at /dev/kvm" in found.reason) == (usable is None)
+
+    @pytest.mark.parametrize(
+        "misc, there", [(" 58 vhost-vsock\n232 kvm\n", True), ("232 kvmi\n200 tun\n", False)]
+    )
+    def test_a_missing_node_of_a_driver_that_is_there(
+        self, misc: str, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "misc").write_text(misc)
+        monkeypatch.setattr(kvm, "_MISC", str(tmp_path / "misc"))
+        reason = kvm._explain_open(OSError(errno.ENOENT, ""))
+        assert reason.startswith("there is no /dev/kvm")
+        assert ("although the kernel has KVM" in reason) == there
 
     def test_another_hypervisor(self) -> None:
         assert "another hypervisor" in kvm._explain_create(OSError(errno.EBUSY, "busy"))
