@@ -245,9 +245,8 @@ class TestMkosi:
     @pytest.mark.parametrize("release", EL)
     def test_boots(self, release: int) -> None:
         """Bootable=yes takes systemd-boot from the image's own /usr/lib/systemd/boot/efi, and a kernel."""
-        missing = {"systemd-boot-unsigned", "kernel-core"} - oracle.closure(
-            release, mkosi_packages(release)
-        )
+        wanted = {"systemd-boot-unsigned", "kernel-core", "kernel-modules"}
+        missing = wanted - oracle.closure(release, mkosi_packages(release))
         assert not missing, f"a disk image of EL {release} lacks {' '.join(sorted(missing))}"
 
     @pytest.mark.parametrize("release", EL)
