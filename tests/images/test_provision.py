@@ -35,6 +35,21 @@ IDENTITY = {
 }
 
 
+# What EL's presets and libvirt's scriptlets make of a fresh installation; the first four come with virtqemud.service.
+PRESET = (
+    "virtqemud.socket",
+    "virtqemud-ro.socket",
+    "virtqemud-admin.socket",
+    "virtlogd.socket",
+    "virtqemud.service",
+    "virtproxyd.socket",
+    "virtnetworkd.socket",
+    "virtstoraged.socket",
+    "tuned.service",
+)
+NOT_PRESET = ("libvirtd.service", "libvirtd.socket", "virtnetworkd.service")
+
+
 def payload(root: Path, *packages: Path) -> None:
     """Lay provision, the lists and our package into a root, as the front ends do."""
     place = root / PLACE.lstrip("/")
@@ -149,6 +164,8 @@ class TestEl:
         assert system.path("/.autorelabel").exists()
         listed = system.path("/usr/share/kvmhost-image/packages").read_text().splitlines()
         assert any(line.startswith("cc_kvmhost-") and line.endswith(".noarch") for line in listed)
+        assert self.states(system, *PRESET) == ["enabled"] * len(PRESET)
+        assert self.states(system, *NOT_PRESET) == ["disabled"] * len(NOT_PRESET)
 
         before = snapshot(system.root)
         done = self.provision(system)
@@ -157,6 +174,11 @@ class TestEl:
         assert snapshot(system.root) == before
         enabled = system.run("dnf", "--quiet", "repolist", "--enabled").stdout
         assert "crb" in enabled and "epel" in enabled
+
+    def states(self, system: el.System, *units: str) -> list[str]:
+        """Each unit's state."""
+        done = system.run("systemctl", "--root=/", "is-enabled", *units, check=False)
+        return done.stdout.split()
 
     def test_the_rpm_alone(self, system: el.System, package: Path) -> None:
         """dnf install of it, on a system that has EPEL and CRB: all that kvmhost apply uses comes along."""
