@@ -29,6 +29,7 @@ IDENTITY = {
     "/etc/ssh/ssh_host_ed25519_key.pub": "public",
     "/etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.1994-05.com.redhat:1",
     "/etc/nvme/hostnqn": "nqn.2014-08.org.nvmexpress:uuid:1",
+    "/etc/lvm/devices/system.devices": "IDTYPE=sys_serial IDNAME=1 DEVNAME=/dev/sda2 PVID=1",
     "/root/.bash_history": "passwd",
     "/var/log/cloud-init.log": "of an earlier boot",
     "/var/log/journal/0123456789abcdef0123456789abcdef/system.journal": "of an earlier boot",
@@ -220,7 +221,7 @@ class TestEl:
         networks = system.path("/etc/libvirt/qemu/networks")
         assert [path for path in networks.rglob("*") if not path.is_dir()] == []
         assert 'the network "default" is not in the image' in done.stdout
-        assert "virsh net-define /usr/share/libvirt/networks/default.xml" in done.stdout
+        assert "libvirt.networks: [{name: default, mode: nat}]" in done.stdout
 
     def test_a_network_that_somebody_wrote_stays(self, system: el.System) -> None:
         mine = system.path("/etc/libvirt/qemu/networks/default.xml")
@@ -241,7 +242,7 @@ class TestEl:
     def test_no_epel(self, system: el.System) -> None:
         system.offer(repository="extras-common")
         self.assert_stopped(
-            system, "No match for argument: epel-release", "dnf --assumeyes install epel-release"
+            system, "No match for argument: epel-release", "dnf --assumeyes", "install epel-release"
         )
 
     def test_epel_is_not_enabled(self, system: el.System, output: Path) -> None:
