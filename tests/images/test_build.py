@@ -387,6 +387,53 @@ class TestSystem:
         assert "--commands-from-file" in done.stdout
         assert "the-key" not in done.stdout
 
+    def test_the_key_is_not_shown(self, tmp_path: Path, package: Path, output: Path) -> None:
+        """The real virt-customize prints each command, and the command again where it fails."""
+        done = self.customizing(tmp_path, package, output, 'cat "$file"; cat "$file" >&2; exit 1')
+        assert done.returncode == 1
+        assert "the-key" not in done.stdout + done.stderr
+        assert done.stdout.count("KVMHOST_SUBSCRIPTION='12345 ***' /root/") == 2
+        assert list(output.parent.iterdir()) == []
+
+    def test_interrupted_while_registered(
+        self, tmp_path: Path, package: Path, output: Path
+    ) -> None:
+        """Nothing in the image can give the subscription back: whose name is left is told."""
+        done = self.customizing(tmp_path, package, output, "kill -INT $PPID; sleep 60")
+        assert done.returncode == 1
+        assert "kvmhost-image-build may still be in the list of systems" in done.stderr
+        assert "interrupted; nothing is left of it" in done.stderr
+        assert list(output.parent.iterdir()) == []
+
+    def test_interrupted_without_a_subscription(
+        self, tmp_path: Path, package: Path, output: Path
+    ) -> None:
+        script = "kill -INT $PPID; sleep 60"
+        done = self.customizing(tmp_path, package, output, script, os_release=OS_RELEASE)
+        assert done.returncode == 1
+        assert "kvmhost-image-build" not in done.stderr
+
+    def customizing(
+        self,
+        tmp_path: Path,
+        package: Path,
+        output: Path,
+        script: str,
+        os_release: str = RHEL,
+    ) -> subprocess.CompletedProcess[str]:
+        """A build whose virt-customize is this script, where $file has its commands."""
+        tools = reading(tmp_path, os_release)
+        customize = tools / "virt-customize"
+        find = 'while [ "$1" != --commands-from-file ] && [ $# -gt 0 ]; do shift; done; file=$2'
+        customize.write_text(f"#!/bin/sh\n{find}\n{script}\n")
+        customize.chmod(0o755)
+        arguments: list[str | Path] = ["--base", disk(tmp_path / "base.qcow2")]
+        arguments += ["--package", package, "--output", output]
+        if os_release == self.RHEL:
+            (tmp_path / "subscription").write_text("12345 the-key\n")
+            arguments += ["--subscription", tmp_path / "subscription"]
+        return build(*arguments, tools=tools)
+
     def test_subscription_of_another_form(
         self, tmp_path: Path, package: Path, output: Path
     ) -> None:
