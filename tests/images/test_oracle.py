@@ -28,7 +28,7 @@ SCRIPTS = [
 ]
 # What follows "install" in a message, and is no package.
 WORDS = {"it", "its", "the"}
-# Names of other things: Debian's packages, a socket, Packit's targets.
+# Names of other things: Debian's packages, a socket, Packit's targets, a manual page.
 OTHERS = {
     "qemu-utils",
     "qemu-system",
@@ -37,6 +37,7 @@ OTHERS = {
     "epel-8",
     "epel-9",
     "epel-10",
+    "guestfs-faq",
 }
 
 
