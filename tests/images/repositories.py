@@ -54,7 +54,8 @@ enable NetworkManager.service
 """,
     "99-default-disable": "disable *\n",
 }
-# libvirt's %pre and %posttrans: what was not there before gets its preset, an upgrade changes nothing.
+# libvirt's %pre and %posttrans: what was not there before gets its preset, an upgrade changes nothing. Services come
+# last: what they name in Also= is enabled with them, whatever the presets say of it.
 PRESET_NEW = """\
 %pre
 mkdir -p /var/lib/rpm-state/libvirt
@@ -180,8 +181,9 @@ def content(name: str, release: el.Release, stand_in: str) -> Stub:
         units = dict(debian(f"{UNITS}/", LIBVIRT[name], stand_in or "el10"))
         if release.number < 10:  # of libvirt 12
             units.pop(f"{UNITS}/virt-secret-init-encryption.service", None)
-        names = " ".join(path.rpartition("/")[2] for path in units)
-        stub = Stub(name, files=units, scripts=PRESET_NEW.format(units=names))
+        names = [path.rpartition("/")[2] for path in units]
+        names.sort(key=lambda unit: unit.endswith(".service"))
+        stub = Stub(name, files=units, scripts=PRESET_NEW.format(units=" ".join(names)))
         return with_state(stub, stand_in) if stand_in and name == STATE_IN else stub
     if name == "cloud-init":
         if stand_in:

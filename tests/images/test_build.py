@@ -21,6 +21,7 @@ import pytest
 
 import cloudimage
 import el
+import program
 
 BUILD = el.CHECKOUT / "images/build"
 VERIFY = el.CHECKOUT / "images/verify"
@@ -278,6 +279,25 @@ class TestDownload:
         done = self.attempt(f"{served[0]}/none.qcow2", tmp_path, package, output)
         assert_refused(done, output, "none.qcow2.SHA256SUM: not there", "CHECKSUM: not there")
 
+    @pytest.mark.parametrize("status", [500, 503])
+    def test_not_now(self, package: Path, output: Path, tmp_path: Path, status: int) -> None:
+        """A mirror that is out of order has not said that there is no checksum."""
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_error(status)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            address = f"http://127.0.0.1:{server.server_address[1]}"
+            done = self.attempt(f"{address}/base.qcow2", tmp_path, package, output)
+            server.shutdown()
+        assert_refused(done, output, "base.qcow2.SHA256SUM: HTTP Error", str(status), "try again")
+        assert "not there" not in done.stderr
+
     def test_unreachable(self, package: Path, output: Path, tmp_path: Path) -> None:
         done = self.attempt("http://127.0.0.1:9/base.qcow2", tmp_path, package, output)
         assert_refused(done, output, "Connection refused", "is this machine connected?")
@@ -293,6 +313,7 @@ class TestChecksum:
         ("file", "text"),
         [
             ("base.qcow2.SHA256SUM", "SHA256 ({name}) = {good}\n"),
+            ("base.qcow2.CHECKSUM", "# {name}: 4 bytes\nSHA256 ({name}) = {good}\n"),
             ("CHECKSUM", "# {name}: 4 bytes\nSHA256 ({name}) = {good}\nSHA256 (other) = {bad}\n"),
             ("CHECKSUM", "{good}  {name}\n{bad}  other\n"),
             ("CHECKSUM", "{good} *./{name}\n"),
@@ -387,6 +408,65 @@ class TestSystem:
         assert "--commands-from-file" in done.stdout
         assert "the-key" not in done.stdout
 
+    def test_the_key_is_not_shown(self, tmp_path: Path, package: Path, output: Path) -> None:
+        """The real virt-customize prints each command, and the command again where it fails."""
+        done = self.customizing(tmp_path, package, output, 'cat "$file"; cat "$file" >&2; exit 1')
+        assert done.returncode == 1
+        assert "the-key" not in done.stdout + done.stderr
+        assert done.stdout.count("KVMHOST_SUBSCRIPTION='12345 ***' /root/") == 2
+        assert list(output.parent.iterdir()) == []
+
+    def test_interrupted_while_registered(
+        self, tmp_path: Path, package: Path, output: Path
+    ) -> None:
+        """Nothing in the image can give the subscription back: whose name is left is told."""
+        done = self.customizing(tmp_path, package, output, "kill -INT $PPID; sleep 60")
+        assert done.returncode == 1
+        assert "kvmhost-image-build may still be in the list of systems" in done.stderr
+        assert "interrupted; nothing is left of it" in done.stderr
+        assert list(output.parent.iterdir()) == []
+
+    def test_interrupted_without_a_subscription(
+        self, tmp_path: Path, package: Path, output: Path
+    ) -> None:
+        script = "kill -INT $PPID; sleep 60"
+        done = self.customizing(tmp_path, package, output, script, os_release=OS_RELEASE)
+        assert done.returncode == 1
+        assert "kvmhost-image-build" not in done.stderr
+
+    def customizing(
+        self,
+        tmp_path: Path,
+        package: Path,
+        output: Path,
+        script: str,
+        os_release: str = RHEL,
+    ) -> subprocess.CompletedProcess[str]:
+        """A build whose virt-customize is this script, where $file has its commands."""
+        tools = reading(tmp_path, os_release)
+        customize = tools / "virt-customize"
+        find = 'while [ "$1" != --commands-from-file ] && [ $# -gt 0 ]; do shift; done; file=$2'
+        customize.write_text(f"#!/bin/sh\n{find}\n{script}\n")
+        customize.chmod(0o755)
+        arguments: list[str | Path] = ["--base", disk(tmp_path / "base.qcow2")]
+        arguments += ["--package", package, "--output", output]
+        if os_release == self.RHEL:
+            (tmp_path / "subscription").write_text("12345 the-key\n")
+            arguments += ["--subscription", tmp_path / "subscription"]
+        return build(*arguments, tools=tools)
+
+    def test_without_guestfs_tools(self, tmp_path: Path, output: Path) -> None:
+        """A dry run looks into a base, too."""
+        base = disk(tmp_path / "base.qcow2")
+        tools = tmp_path / "bin"
+        tools.mkdir()
+        environment = {"PATH": str(tools), "HOME": str(tools)}
+        argv: list[str | Path] = ["/usr/bin/python3", BUILD, "--base", base, "--dry-run"]
+        done = subprocess.run(
+            [*argv, "--output", output], capture_output=True, text=True, env=environment
+        )
+        assert_refused(done, output, "virt-cat is not installed: it is in guestfs-tools")
+
     def test_subscription_of_another_form(
         self, tmp_path: Path, package: Path, output: Path
     ) -> None:
@@ -426,6 +506,48 @@ class TestSystem:
         """CentOS: the name with EFI; the one without the doubled architecture boots by BIOS alone."""
         done = build("--system", system, "--release", "10", "--dry-run", "--output", output)
         assert (done.returncode, url in done.stdout) == (0, True), done.stderr
+
+
+class TestLabels:
+    """Where the manifest says that an image's SELinux labels come from."""
+
+    @pytest.mark.parametrize(
+        ("packages", "files", "words"),
+        [
+            (["bash-5.1-9.el9"], "etc\n.autorelabel\n", "none: no policy is installed"),
+            (["selinux-policy-targeted-38.1.84-1.el9"], "etc\nusr\n", "set in the image"),
+            (["selinux-policy-targeted-38.1.84-1.el9"], ".autorelabel\netc\n", "at first boot"),
+        ],
+    )
+    def test_told(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        packages: list[str],
+        files: str,
+        words: str,
+    ) -> None:
+        (tmp_path / "files").write_text(files)
+        (tmp_path / "virt-ls").write_text(f"#!/bin/sh\ncat {tmp_path}/files\n")
+        (tmp_path / "virt-ls").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        assert words in program.build().labels(tmp_path / "image", packages)
+
+
+@pytest.mark.parametrize(("given", "taken"), [(None, "direct"), ("libvirt", "libvirt")])
+def test_backend(tmp_path: Path, output: Path, given: str | None, taken: str) -> None:
+    """Run by root, libvirt's QEMU is another user's; who names a backend gets it."""
+    tools = reading(tmp_path, "")
+    (tools / "virt-cat").write_text('#!/bin/sh\necho "backend $LIBGUESTFS_BACKEND" >&2; exit 1\n')
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    environment.pop("LIBGUESTFS_BACKEND", None)
+    if given:
+        environment["LIBGUESTFS_BACKEND"] = given
+    argv: list[str | Path] = [BUILD, "--base", disk(tmp_path / "base.qcow2"), "--dry-run"]
+    done = subprocess.run(
+        [*argv, "--output", output], capture_output=True, text=True, env=environment
+    )
+    assert f"backend {taken}\n" in done.stderr
 
 
 class TestInterrupted:

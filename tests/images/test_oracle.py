@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
 import subprocess
@@ -11,16 +12,37 @@ import pytest
 
 import el
 import oracle
+from cc_kvmhost import tuned
 from cc_kvmhost.errors import KvmhostError
 from cc_kvmhost.virt import mode, units
 
 EL = (9, 10)
 IMAGES = el.CHECKOUT / "images"
 DOCS = [el.CHECKOUT / "README.md", *sorted((el.CHECKOUT / "docs").glob("*.md"))]
-# How a package's name begins, where text names one.
-PACKAGE = re.compile(
-    r"(?<![-\w/])(?:libvirt|python3|qemu|guestfs|epel|edk2|swtpm|nmap|selinux|systemd-boot|cloud-utils)-[a-z0-9-]*[a-z0-9]\b"
-)
+# Python: the package, whose messages an EL 8 shows, too, and what builds and boots images.
+PACKAGE = sorted((el.CHECKOUT / "cc_kvmhost").rglob("*.py"))
+PROGRAMS = [IMAGES / "build", IMAGES / "verify"]
+SCRIPTS = [
+    *(IMAGES / name for name in ("provision", "build-rpm", "verify-centos", "Containerfile")),
+    el.CHECKOUT / "tests/tmt/install",
+]
+# What follows "install" in a message, and is no package.
+WORDS = {"it", "its", "the"}
+# Names of other things: Debian's packages, a socket, Packit's targets, a manual page.
+OTHERS = {
+    "qemu-utils",
+    "qemu-system",
+    "qemu-system-x86",
+    "libvirt-sock",
+    "epel-8",
+    "epel-9",
+    "epel-10",
+    "guestfs-faq",
+}
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(el.CHECKOUT))
 
 
 def assert_known(release: int, names: set[str], where: str) -> None:
@@ -58,8 +80,11 @@ class TestTables:
     def test_packages(self, release: int) -> None:
         """Each row says what is known and who says it."""
         for row in oracle.packages(release).values():
-            unknown = row.version == oracle.UNKNOWN
-            assert unknown or re.fullmatch(r"(\d+:)?[^-\s]+-[^-\s]+", row.version), row
+            if row.version == oracle.UNKNOWN:
+                assert re.match(r"no stored source|not looked up: .", row.source), row
+            else:
+                assert re.fullmatch(r"(\d+:)?[^-\s]+-[^-\s]+", row.version), row
+                assert "made up" not in row.source or row.name == "systemd", row
             assert row.repository.rstrip("?") in (
                 "BaseOS",
                 "AppStream",
@@ -87,6 +112,19 @@ class TestNames:
     def test_mkosi(self, release: int) -> None:
         assert_known(release, mkosi_packages(release), "the mkosi recipe")
 
+    @pytest.mark.parametrize("release", EL)
+    def test_mkosi_release_packages(self, release: int) -> None:
+        """What makes a root a distribution."""
+        tree = ast.parse((IMAGES / "mkosi/mkosi.configure").read_text())
+        tables = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "RELEASE_PACKAGES"
+        ]
+        names = {name for each in tables[0].values() for name in each}
+        assert len(names) == 4
+        assert_known(release, names, "mkosi.configure")
+
     @pytest.mark.parametrize("release", [8, *EL])
     def test_rpm(self, release: int) -> None:
         for kind in ("requires", "recommends"):
@@ -104,17 +142,95 @@ class TestNames:
             assert names
             assert_known(release, set(names), f"the error for {wanted} mode")
 
-    @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+    @pytest.mark.parametrize("release", [8, *EL])
+    @pytest.mark.parametrize("path", PACKAGE, ids=relative)
+    def test_messages(self, path: Path, release: int) -> None:
+        source = path.read_text()
+        names = oracle.advised(source) - WORDS
+        assert_known(release, names | (oracle.named(source) & names), relative(path))
+
+    @pytest.mark.parametrize("release", [8, *EL])
+    def test_tuned(self, release: int) -> None:
+        """Its name is a constant."""
+        assert_known(release, {tuned.PACKAGE}, "tuned.PACKAGE")
+
+    @pytest.mark.parametrize("release", EL)
+    @pytest.mark.parametrize("path", PROGRAMS, ids=relative)
+    def test_programs(self, path: Path, release: int) -> None:
+        """What has to be installed where images are built and booted."""
+        source = path.read_text()
+        names = (oracle.advised(source) - WORDS) | (oracle.named(source) - OTHERS)
+        if path.name == "build":
+            tree = ast.parse(source)
+            (tools,) = (
+                ast.literal_eval(node.value)
+                for node in tree.body
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TOOLS"
+            )
+            names |= {package.partition(",")[0] for package in tools.values()}
+            assert "rpm-build" in names
+        assert_known(release, names, relative(path))
+
+    @pytest.mark.parametrize("release", EL)
+    @pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+    def test_scripts(self, path: Path, release: int) -> None:
+        text = re.sub(r"(?m)^\s*#.*", "", path.read_text())
+        names = oracle.installed_by(text) | (oracle.named(text) - OTHERS)
+        assert_known(release, names, relative(path))
+
+    @pytest.mark.parametrize("path", DOCS, ids=relative)
     def test_docs(self, path: Path) -> None:
-        quoted = " ".join(re.findall(r"`([^`\n]+)`", path.read_text()))
-        for name in set(PACKAGE.findall(quoted)) - {"libvirt-sock"}:  # a socket
+        """Commands are for EL 9 and 10; what the text names may be of one release alone."""
+        text = path.read_text()
+        for release in EL:
+            assert_known(release, oracle.installed_by(text), relative(path))
+        for name in oracle.named(text) - OTHERS:
             assert any(name in oracle.packages(release) for release in (8, *EL)), name
 
-    @pytest.mark.parametrize("name", ["build", "provision", "verify-centos"])
-    def test_messages(self, name: str) -> None:
-        for found in PACKAGE.findall((IMAGES / name).read_text()):
-            everywhere = all(found in oracle.packages(release) for release in EL)
-            assert everywhere or found == "qemu-utils", found  # Debian's
+
+class TestReading:
+    """A name that is wrong is seen only where it is read."""
+
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            ("sudo dnf install -y qemu-kvm \\\n    tuned\nls", {"qemu-kvm", "tuned"}),
+            ("dnf --assumeyes install rpm-build && reboot", {"rpm-build"}),
+            ("apt-get install rpm, or dnf install rpm-build", {"rpm-build"}),
+            ("(`dnf install tmt`, on Fedora)", {"tmt"}),
+            ("dnf install 'dnf-command(config-manager)' git", set()),
+            ('dnf install ./a.rpm https://b/c.rpm "$d"', set()),
+            ("dnf --setopt=install_weak_deps=False install which", {"which"}),
+            ("a plain `dnf install` enables it", set()),
+        ],
+    )
+    def test_commands(self, text: str, names: set[str]) -> None:
+        assert oracle.installed_by(text) - {"git"} == names
+
+    @pytest.mark.parametrize(
+        ("source", "names"),
+        [
+            ("raise E(f'{x} is missing; install tuned, or not')", {"tuned"}),
+            ("E('no UEFI: install edk2-ovmf, on Debian ovmf')", {"edk2-ovmf"}),
+            ("E(f'install {tuned.PACKAGE}, or set it')", set()),
+            ("E('a', 'install its package')", {"its"}),
+        ],
+    )
+    def test_messages(self, source: str, names: set[str]) -> None:
+        assert oracle.advised(source) == names
+
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            (
+                "`libvirt-daemon-kvmm` and libvirt-daemon.",
+                {"libvirt-daemon-kvmm", "libvirt-daemon"},
+            ),
+            ("/usr/share/libvirt-x, my-libvirt-y", set()),
+        ],
+    )
+    def test_names(self, text: str, names: set[str]) -> None:
+        assert oracle.named(text) == names
 
 
 @pytest.mark.parametrize("release", EL)
@@ -130,9 +246,8 @@ class TestMkosi:
     @pytest.mark.parametrize("release", EL)
     def test_boots(self, release: int) -> None:
         """Bootable=yes takes systemd-boot from the image's own /usr/lib/systemd/boot/efi, and a kernel."""
-        missing = {"systemd-boot-unsigned", "kernel-core"} - oracle.closure(
-            release, mkosi_packages(release)
-        )
+        wanted = {"systemd-boot-unsigned", "kernel-core", "kernel-modules"}
+        missing = wanted - oracle.closure(release, mkosi_packages(release))
         assert not missing, f"a disk image of EL {release} lacks {' '.join(sorted(missing))}"
 
     @pytest.mark.parametrize("release", EL)

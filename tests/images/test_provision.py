@@ -29,6 +29,7 @@ IDENTITY = {
     "/etc/ssh/ssh_host_ed25519_key.pub": "public",
     "/etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.1994-05.com.redhat:1",
     "/etc/nvme/hostnqn": "nqn.2014-08.org.nvmexpress:uuid:1",
+    "/etc/lvm/devices/system.devices": "IDTYPE=sys_serial IDNAME=1 DEVNAME=/dev/sda2 PVID=1",
     "/root/.bash_history": "passwd",
     "/var/lib/systemd/credential.secret": "of this machine",
     "/var/lib/libvirt/secrets/secrets-encryption-key": "encrypted with it",
@@ -36,6 +37,21 @@ IDENTITY = {
     "/var/log/cloud-init.log": "of an earlier boot",
     "/var/log/journal/0123456789abcdef0123456789abcdef/system.journal": "of an earlier boot",
 }
+
+
+# What EL's presets and libvirt's scriptlets make of a fresh installation; the first four come with virtqemud.service.
+PRESET = (
+    "virtqemud.socket",
+    "virtqemud-ro.socket",
+    "virtqemud-admin.socket",
+    "virtlogd.socket",
+    "virtqemud.service",
+    "virtproxyd.socket",
+    "virtnetworkd.socket",
+    "virtstoraged.socket",
+    "tuned.service",
+)
+NOT_PRESET = ("libvirtd.service", "libvirtd.socket", "virtnetworkd.service")
 
 
 def payload(root: Path, *packages: Path) -> None:
@@ -152,6 +168,8 @@ class TestEl:
         assert system.path("/.autorelabel").exists()
         listed = system.path("/usr/share/kvmhost-image/packages").read_text().splitlines()
         assert any(line.startswith("cc_kvmhost-") and line.endswith(".noarch") for line in listed)
+        assert self.states(system, *PRESET) == ["enabled"] * len(PRESET)
+        assert self.states(system, *NOT_PRESET) == ["disabled"] * len(NOT_PRESET)
 
         before = snapshot(system.root)
         done = self.provision(system)
@@ -160,6 +178,11 @@ class TestEl:
         assert snapshot(system.root) == before
         enabled = system.run("dnf", "--quiet", "repolist", "--enabled").stdout
         assert "crb" in enabled and "epel" in enabled
+
+    def states(self, system: el.System, *units: str) -> list[str]:
+        """Each unit's state."""
+        done = system.run("systemctl", "--root=/", "is-enabled", *units, check=False)
+        return done.stdout.split()
 
     def test_the_rpm_alone(self, system: el.System, package: Path) -> None:
         """dnf install of it, on a system that has EPEL and CRB: all that kvmhost apply uses comes along."""
@@ -201,7 +224,7 @@ class TestEl:
         networks = system.path("/etc/libvirt/qemu/networks")
         assert [path for path in networks.rglob("*") if not path.is_dir()] == []
         assert 'the network "default" is not in the image' in done.stdout
-        assert "virsh net-define /usr/share/libvirt/networks/default.xml" in done.stdout
+        assert "libvirt.networks: [{name: default, mode: nat}]" in done.stdout
 
     def test_a_network_that_somebody_wrote_stays(self, system: el.System) -> None:
         mine = system.path("/etc/libvirt/qemu/networks/default.xml")
@@ -222,7 +245,7 @@ class TestEl:
     def test_no_epel(self, system: el.System) -> None:
         system.offer(repository="extras-common")
         self.assert_stopped(
-            system, "No match for argument: epel-release", "dnf --assumeyes install epel-release"
+            system, "No match for argument: epel-release", "dnf --assumeyes", "install epel-release"
         )
 
     def test_epel_is_not_enabled(self, system: el.System, output: Path) -> None:
@@ -294,25 +317,38 @@ class TestEl:
         ).exists()  # sealing comes after everything that can fail
 
 
-# Does to a root what the real one does, as far as provision and dnf can see; writes down what it is told.
+# Does to a root what the real one does, as far as provision and dnf can see; writes down what it is told. What is in
+# /fails fails. RHEL has hundreds of repositories, most of them not enabled.
 SUBSCRIPTION_MANAGER = r"""#!/bin/bash
 echo "$*" >> /calls
 repo=/etc/yum.repos.d/redhat.repo
+identity=(/etc/pki/consumer/key.pem /etc/pki/entitlement/1-key.pem /var/lib/rhsm/cache/facts.json)
 case $1 in
     register)
         [ "$5" = the-key ] || { echo "Invalid credentials." >&2; exit 70; }
         mkdir -p /etc/pki/consumer /etc/pki/entitlement /var/lib/rhsm/cache
-        touch /etc/pki/{consumer/key.pem,entitlement/1-key.pem} /var/lib/rhsm/cache/facts.json
-        for pair in rhel-baseos:baseos:1 rhel-appstream:appstream:1 %CRB:crb:0; do
+        touch "${identity[@]}"
+        for pair in %CRB:crb:0 rhel-baseos:baseos:1 rhel-appstream:appstream:1 rhel-{1..900}-source-rpms:other:0; do
             IFS=: read -r name directory enabled <<< "$pair"
             printf '[%s]\nname=%s\nbaseurl=file:///repositories/%s\ngpgcheck=0\nenabled=%s\n' \
                 "$name" "$name" "$directory" "$enabled"
         done > $repo
         ;;
     repos) sed -i "/^\[$3\]/,/^enabled/s/^enabled=.*/enabled=1/" $repo ;;
-    unregister) rm -f /etc/pki/consumer/* /etc/pki/entitlement/* $repo ;;
-    clean) ;;
+    unregister) grep -qsx "$1" /fails || rm -f "${identity[0]}" $repo ;;
+    clean) rm -f "${identity[@]}" $repo ;;
     *) exit 64 ;;
+esac
+if grep -qsx "$1" /fails; then
+    echo "no connection" >&2
+    exit 70
+fi
+"""
+# Interrupts provision and itself while packages are installed.
+INTERRUPTING_DNF = """#!/bin/bash
+case "$*" in
+    *libvirt-daemon-kvm*) kill -s %s 0 && sleep 60 ;;
+    *) exec /usr/bin/dnf "$@" ;;
 esac
 """
 IDENTITY_OF_RHEL = [
@@ -351,7 +387,9 @@ class TestRhel:
         self, system: el.System, subscription: str = ""
     ) -> subprocess.CompletedProcess[str]:
         variable = f"KVMHOST_SUBSCRIPTION={subscription}"
-        return system.run("env", variable, f"{PLACE}/provision", "--here", check=False)
+        # A process group of its own, as a terminal gives it: what a signal reaches. PID 1 is the shell.
+        script = f'setsid env "$@" {PLACE}/provision --here; exit $?'
+        return system.run("sh", "-c", script, "sh", variable, check=False)
 
     def calls(self, system: el.System) -> list[str]:
         """What subscription-manager was asked for, each call's first word."""
@@ -399,11 +437,21 @@ class TestRhel:
         assert self.calls(system) == []
 
     def test_a_key_that_is_refused(self, system: el.System) -> None:
+        """There is no identity to give back."""
         done = self.provision(system, "12345 another-key")
         assert done.returncode == 1
         assert "Invalid credentials." in done.stdout
         assert "another-key" not in done.stdout
-        assert self.calls(system) == ["register"]
+        assert self.calls(system) == ["register", "clean"]
+
+    def test_registering_fails_halfway(self, system: el.System) -> None:
+        """The identity is there, and register says that it failed."""
+        system.path("/fails").write_text("register\n")
+        done = self.provision(system, "12345 the-key")
+        assert done.returncode == 1
+        assert "no connection" in done.stdout
+        assert self.calls(system) == ["register", "unregister", "clean"]
+        self.assert_nothing_left(system)
 
     def test_a_failure_after_registration(self, system: el.System) -> None:
         """What is borrowed is given back."""
@@ -411,8 +459,30 @@ class TestRhel:
         done = self.provision(system, "12345 the-key")
         assert done.returncode == 1
         assert "the-key" not in done.stdout
-        assert self.calls(system)[-1] == "unregister"
-        assert not system.path("/etc/pki/consumer/key.pem").exists()
+        assert self.calls(system)[-2:] == ["unregister", "clean"]
+        self.assert_nothing_left(system)
+
+    @pytest.mark.parametrize("signal", ["INT", "TERM", "HUP"])
+    def test_interrupted_while_packages_are_installed(self, system: el.System, signal: str) -> None:
+        dnf = system.path("/usr/local/bin/dnf")
+        dnf.write_text(INTERRUPTING_DNF % signal)
+        dnf.chmod(0o755)
+        done = self.provision(system, "12345 the-key")
+        assert done.returncode != 0
+        assert "the-key" not in done.stdout
+        assert self.calls(system) == ["register", "repos", "unregister", "clean"]
+        self.assert_nothing_left(system)
+
+    def test_it_can_not_be_given_back(self, system: el.System) -> None:
+        """No image is made of it; and the identity is gone from here all the same."""
+        system.path("/fails").write_text("unregister\n")
+        identity(system.root)
+        done = self.provision(system, "12345 the-key")
+        assert done.returncode == 1
+        assert "no connection" in done.stdout
+        assert "remove the system kvmhost-image-build at console.redhat.com" in done.stdout
+        assert system.path("/etc/ssh/ssh_host_ed25519_key").exists()
+        self.assert_nothing_left(system)
 
     def test_already_subscribed(self, system: el.System) -> None:
         """A container build on a subscribed host: the repositories are there, and nothing is to be given back."""
