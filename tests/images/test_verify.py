@@ -14,8 +14,7 @@ from program import verify
 
 VERIFY = el.CHECKOUT / "images/verify"
 # Says which networks it has, or writes down how it was started and answers over the second serial port.
-QEMU = """\
-#!/bin/bash
+QEMU = """#!/bin/bash
 directory=$(dirname "$0")
 if [ "$1" = -netdev ]; then
     cat "$directory/networks"
