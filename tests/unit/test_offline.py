@@ -170,7 +170,9 @@ class TestApply:
         assert tuned.read(str(tree)) == tuned.Profile("virtual-host", True)
 
     def test_labels_are_those_of_the_paths_that_the_image_has(self, tree: Path) -> None:
-        with mock.patch.object(files, "_label_of_policy", return_value=b"") as label:
+        with mock.patch.object(files, "has_selinux", return_value=True), mock.patch.object(
+            files, "label_of_policy", return_value=""
+        ) as label:
             apply(tree)
         asked = {call[0][0] for call in label.call_args_list}
         assert asked == {"/" + PRESET, *tuned.FILES}

@@ -118,9 +118,12 @@ class TestRegister:
         assert registration.check(str(root)) == ()
 
     def test_a_label_is_that_of_the_path_that_the_image_has(self, root):
-        with mock.patch.object(files, "_label_of_policy", return_value=b"") as label:
+        with mock.patch.object(files, "has_selinux", return_value=True), mock.patch.object(
+            files, "label_of_policy", return_value=""
+        ) as label:
             registration.register(str(root))
-        assert mock.call("/etc/cloud/cloud.cfg.d/zz_kvmhost.cfg") in label.call_args_list
+        path = "/etc/cloud/cloud.cfg.d/zz_kvmhost.cfg"
+        assert mock.call(path, stat.S_IFREG) in label.call_args_list
 
     def test_a_second_time_touches_nothing(self, root):
         registration.register(str(root))
