@@ -300,7 +300,8 @@ def test_without_an_answer_the_result_is_clear_and_in_time(system: str) -> None:
         assert done.returncode == 1
         assert words in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
-        assert took < 3 + 3, took
+        # libsystemd alone would wait for 90 s. A machine under load takes seconds to start Python.
+        assert took < 3 + 15, took
 
     with Host(system, files={"/root/bus.py": MUTE_BUS}) as host:
         host.boot()
