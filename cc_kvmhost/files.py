@@ -98,13 +98,18 @@ def _label(descriptor: int, path: str, root: str) -> None:
     try:
         label = os.getxattr(path, _SELINUX)
     except OSError:  # no such file, or no labels here
-        there = os.path.join("/", os.path.relpath(path, root))
-        label = label_of_policy(there, stat.S_IFREG).encode() + b"\0" if has_selinux() else b""
-    if len(label) > 1:
+        label = _label_of_policy(os.path.join("/", os.path.relpath(path, root)))
+    if label:
         try:
             os.setxattr(descriptor, _SELINUX, label)
         except OSError as error:
             LOG.debug("%s: its SELinux label can't be set: %s", path, error)
+
+
+def _label_of_policy(path: str) -> bytes:
+    """The label of a new file, as it is stored; empty without SELinux."""
+    label = label_of_policy(path, stat.S_IFREG) if has_selinux() else ""
+    return label.encode() + b"\0" if label else b""
 
 
 def has_selinux() -> bool:
