@@ -70,9 +70,6 @@ SYMPTOMS = {
     "KVM can't be used, so guests are emulated": (
         "(echo '#cloud-config'; echo 'kvmhost: {}') | kvmhost plan -"
     ),
-    "tuned.service is not installed": (
-        "mv /usr/lib/systemd/system/tuned.service /root/; systemctl daemon-reload; kvmhost plan"
-    ),
 }
 
 
