@@ -167,6 +167,7 @@ def wake(
     :param answered: called with each daemon and what is wrong with it, "" if nothing; once more
         around the second question, and then the last call counts
     :param work: called with a daemon whose driver has answered, and the connection
+    :raises BaseException: what either of them raised, once all threads have ended
     """
     held: List[Tuple[Endpoint, _Client]] = []
 
@@ -184,11 +185,22 @@ def wake(
             if work and isinstance(client, _Driver):
                 work(daemon, client.connection)
 
-    threads = [threading.Thread(target=ask, args=(daemon,)) for daemon in daemons]
+    faults: List[BaseException] = []
+
+    def ask_and_keep_fault(daemon: Endpoint) -> None:
+        # An exception ends with its thread. Without a word of it, a guest that never ran would pass.
+        try:
+            ask(daemon)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=ask_and_keep_fault, args=(each,)) for each in daemons]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if faults:
+        raise faults[0]
     for daemon, client in held:
         answered(daemon, "has answered once, and is silent since")
         try:

@@ -97,6 +97,13 @@ class TestWake:
         last = self.wake(Endpoint("a", str(tmp_path / "a")))["a"][-1]
         assert last.startswith(f"has answered once, and not again: {tmp_path}/a: ")
 
+    def test_a_fault_while_one_is_asked_is_not_lost_with_its_thread(self, tmp_path: Path) -> None:
+        def answered(_daemon: Endpoint, _problem: str) -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            daemons.wake([Endpoint("a", str(tmp_path / "a"))], answered)
+
 
 class TestStamps:
     def stamps(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
