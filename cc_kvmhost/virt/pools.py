@@ -1,4 +1,4 @@
-"""libvirt's storage pools: what is there, what is asked, and what makes the one the other.
+"""libvirt's storage pools: which there are, which are asked for, and the steps between.
 
 Sources: libvirt's docs/formatstorage.rst; the files that its storage driver keeps.
 """
@@ -32,7 +32,7 @@ LOGICAL = "logical"
 _TYPE = "virt_image_t"
 _LABEL = f"system_u:object_r:{_TYPE}:s0"
 
-#: Bytes: on less, the first image fills the file system.
+#: Bytes. With less, the first image would fill the file system.
 _LEAST_ROOM = 1 << 30
 
 
@@ -86,7 +86,7 @@ def parse(element: Any) -> PoolState:
 
 
 def look(path: str) -> Place:
-    """What stands at a path that shall be a pool's directory.
+    """What is at a path that is to be a pool's directory.
 
     :raises PermissionError: this user can't tell
     """
@@ -129,7 +129,7 @@ def decide(
     places: Mapping[str, Place],
     groups: Mapping[str, Group],
 ) -> Tuple[Dict[str, PoolState], List[Step], List[str]]:
-    """Each pool as it shall be, the steps to it, and what stands in the way.
+    """Each pool as it must be, the steps to it, and what stands in the way.
 
     :param groups: the volume groups of pools that are not active
     """
@@ -170,7 +170,7 @@ def _lasting_label(path: str, place: Place) -> str:
     """How to make a directory's SELinux label last, for people."""
     if not place.relabelled:
         return ""
-    # The path is a regular expression there, and a word of the shell's.
+    # semanage takes a regular expression, and the shell a word.
     pattern = re.sub(r"([][.^$*+?{}()|\\])", r"\\\1", path) + "(/.*)?"
     return (
         f", labelled {_TYPE} until SELinux's policy is applied to it; to keep that:"
@@ -197,7 +197,7 @@ def _differences(asked: Pool, found: PoolState) -> Iterator[str]:
 
 
 def _takers(asked: Pool, all_here: Iterable[PoolState]) -> Iterator[str]:
-    """Other pools that have the directory, or the volume group, of a pool that is to be defined."""
+    """Which other pools already use the directory or volume group of the pool that is asked for."""
     for other in all_here:
         if other.path == asked.path if asked.path else other.source == asked.source:
             yield (

@@ -1,18 +1,18 @@
-"""What can be done to a network or a pool, and what takes it back."""
+"""The changes to a network or a pool, and their way back."""
 
 from typing import List, NamedTuple, Sequence
 
 NETWORK = "network"
 POOL = "pool"
 
-#: As ``before`` of a step "start": what is started stays so, and its definition too.
+#: As ``before`` of a step "start": the way back leaves it started and defined.
 KEPT = "kept"
 
 
 class Step(NamedTuple):
     """One change. ``verb``: define, redefine, make, autostart, start or stop; "make" makes a pool's
-    directory. ``value``: XML to define, or the directory to make. ``before``: what stood there: the
-    XML, or the highest directory that is to be made; or KEPT. ``note``: for people.
+    directory. ``value``: XML to define, or the directory to make. ``before``: what the
+    way back needs: the old XML, or the highest directory that is made; or KEPT. ``note``: for people.
     ``label``: the SELinux label of a directory to make, "" for none.
     """
 
@@ -39,7 +39,7 @@ _OPPOSITES = {
 
 
 def back(done: Sequence[Step]) -> List[Step]:
-    """The steps that take back what was done, in their order."""
+    """The steps that undo these, in the order to take them."""
     return [
         step._replace(
             verb="keep" if step.before == KEPT else _OPPOSITES[step.verb],

@@ -1,4 +1,4 @@
-"""The volumes of the check: each pool gets one, which is removed again.
+"""The check of pools: it makes a volume in each, and removes it.
 
 prove() is called in a child process (child.py).
 """
@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from .guest import PREFIX, VOLUME
 
-#: Bytes, all of them written: a full file system shows.
+#: Bytes. libvirt writes all of them, so a full file system is noticed.
 _SIZE = 1 << 20
 
 
@@ -34,7 +34,7 @@ def prove(
 
     :param connection: an open libvirt.virConnect
     :param volume: its name
-    :param say: told of each pool before: ``pool``
+    :param say: called with ``pool`` before each pool
     """
     import libvirt
 
@@ -52,9 +52,9 @@ def prove(
 
 
 def _remove_others(libvirt: Any, pool: Any) -> None:
-    """The volumes of checks that were killed. The lock of runs says that there is no other one."""
+    """Remove the volumes of killed checks. No other check can run now, because this one holds the lock."""
     pool.refresh(0)
     for volume in pool.listAllVolumes(0):
         if volume.name().startswith(PREFIX) and volume.name().endswith(VOLUME):
-            with contextlib.suppress(libvirt.libvirtError):  # it is gone by itself
+            with contextlib.suppress(libvirt.libvirtError):  # it is gone by now
                 volume.delete(0)
