@@ -213,10 +213,10 @@ def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def image(build: Build) -> Path:
     options = []
     if build.release.number == BAKED:
-        (build.work / "a section.yaml").write_text(
+        (build.source / "images/section.yaml").write_text(
             "#cloud-config\nkvmhost: {libvirt: {drivers: [qemu, network]}}\n"
         )
-        options = ["--build-sources=/stage/a section.yaml:bake.yaml"]
+        options = ["--environment=BAKE=section.yaml"]
     done = build.run(*options)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("provision: done") == 2  # in the middle, and of what mkosi made of it
