@@ -194,6 +194,7 @@ def content(name: str, release: el.Release, stand_in: str) -> Stub:
     if name == "tuned":
         source = stand_in or "el10"
         files = {**debian(f"{UNITS}/", "tuned", source), **debian("/usr/lib/tuned/", "", source)}
+        files |= {f"/etc/tuned/{name}": b"" for name in ("active_profile", "profile_mode")}
         preset = "%post\n[ $1 -gt 1 ] || systemctl --root=/ --quiet preset tuned.service"
         return Stub(name, files=files, scripts=preset)
     if name == "libvirt-daemon-config-network":
