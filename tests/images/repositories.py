@@ -135,6 +135,8 @@ def build(output: Path, release: el.Release, stand_in: str = "") -> dict[str, li
         if package.name not in release_packages:
             found[place(package)].append(whole(package, release, stand_in))
     built = {name: stubs.build(output / name, packages) for name, packages in found.items()}
+    # EPEL has its own package, too: RHEL has no extras (file id 16913065043).
+    built["epel"] += [path for path in built["extras-common"] if "epel-release" in path.name]
     # One by one: each has the same files, with other content.
     for distribution in DISTRIBUTIONS:
         stub = release_package(distribution, release.number)

@@ -71,13 +71,13 @@ def tools() -> Path:
 
 
 @contextlib.contextmanager
-def mirror(directory: Path) -> Iterator[str]:
+def mirror(directory: Path, distribution: str) -> Iterator[str]:
     """Serve a directory on the loopback interface."""
     handler = functools.partial(QuietHandler, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/centos"
+            yield f"http://127.0.0.1:{server.server_address[1]}/{distribution}"
         finally:
             server.shutdown()
 
@@ -130,11 +130,23 @@ class Build:
         }
         for name, place in places.items():
             repository(self.mirror / place, offered.get(name, []))
+        # Where the others have the same.
+        others = {
+            "baseos": ("alma/{n}/BaseOS/{arch}/os", "rhel/rhel{n}/{n}/{arch}/baseos/os"),
+            "appstream": ("alma/{n}/AppStream/{arch}/os", "rhel/rhel{n}/{n}/{arch}/appstream/os"),
+            "crb": ("alma/{n}/CRB/{arch}/os", "rhel/rhel{n}/{n}/{arch}/codeready-builder/os"),
+            "extras-common": ("alma/{n}/extras/{arch}/os",),
+        }
+        for name, paths in others.items():
+            for path in paths:
+                other = self.mirror / path.format(n=release.number, arch=arch)
+                other.parent.mkdir(parents=True)
+                other.symlink_to(self.mirror / places[name])
         self.epel = self.mirror / places["epel"]
         shutil.copytree(el.CHECKOUT / "images", self.source / "images")
         el.our_package(self.source / "dist", release)
 
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *options: str, distribution: str = "centos") -> subprocess.CompletedProcess[str]:
         """mkosi, in the tools' root, on a copy of our images/."""
         shutil.rmtree(self.work / "out", ignore_errors=True)
         for name in ("out", "cache", "tmp"):
@@ -151,10 +163,11 @@ class Build:
                 nspawn.overlay([el.root("bookworm")], cache / f"userland-{self.release.number}")
             )
             shutil.rmtree(userland / "dev")  # mkosi copies the content of devices
-            url = stack.enter_context(mirror(self.mirror))
+            url = stack.enter_context(mirror(self.mirror, distribution))
             argv = [
                 "mkosi",
                 "--directory=/stage/source/images/mkosi",
+                f"--distribution={distribution}",
                 f"--release={self.release.number}",
             ]
             argv += [
@@ -262,14 +275,16 @@ class TestBuilt:
 
     def test_labels(self, build: Build, image: Path) -> None:
         """What provision writes has the label that the policy gives its path, and no relabel is left to the first boot."""
+        package = build.source / f"dist/cc_kvmhost-0.1.0-1.el{build.release.number}.noarch.rpm"
+        files = subprocess.check_output(["rpm", "-qlp", package], text=True).split()
         written = [
             "/etc/cloud/cloud.cfg.d/zz_kvmhost.cfg",
             "/etc/machine-id",
-            "/usr/bin/kvmhost",
-            f"{build.release.sitelib}/cc_kvmhost/cli.py",
             "/usr/lib/systemd/system-preset/80-kvmhost-image.preset",
             "/usr/share/kvmhost-image/packages",
+            *(path for path in files if (image / path.lstrip("/")).is_file()),
         ]
+        assert {"/usr/bin/kvmhost", f"{build.release.sitelib}/cc_kvmhost/cli.py"} <= set(written)
         contexts = "/etc/selinux/default/contexts/files/file_contexts"
         with nspawn.overlay([tools()], nspawn.cache() / "mkosi" / "tools-labels") as root:
             done = chroot(root, ["matchpathcon", "-n", "-f", contexts, *written], {})
@@ -278,6 +293,16 @@ class TestBuilt:
             label = os.getxattr(image / path.lstrip("/"), "security.selinux", follow_symlinks=False)
             assert label.decode().rstrip("\0") == expected, path
         assert not (image / ".autorelabel").exists()
+
+
+def test_others(build: Build) -> None:
+    """RHEL has no extras, and its own names for repositories; AlmaLinux and Rocky Linux are alike."""
+    distribution, name = {9: ("rhel", "Red Hat"), 10: ("alma", "AlmaLinux")}[build.release.number]
+    done = build.run(distribution=distribution)
+    assert done.returncode == 0, done.stdout
+    assert f'PRETTY_NAME="{name}' in (build.image / "usr/lib/os-release").read_text()
+    enabled = {path.name for path in build.image.glob("etc/systemd/system/*.wants/*")}
+    assert set(el.CLOUD_INIT_UNITS) <= enabled
 
 
 def test_labels_left_to_the_first_boot(build: Build) -> None:
