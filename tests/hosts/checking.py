@@ -18,8 +18,8 @@ KEY = "/var/lib/libvirt/secrets/secrets-encryption-key"
 CLEANER = "share/cloud/clean.d/50-cc_kvmhost"
 QEMU = "/usr/bin/qemu-system-x86_64"
 
-#: Seconds instead of the 60 that a check may take.
-SHORT = 6
+#: Seconds instead of the 60 that a check may take: for one that is to be killed, and for one that is not.
+SHORT, LONG = 10, 45
 COMMAND = """
 import sys
 from cc_kvmhost import check, cli
