@@ -171,12 +171,12 @@ LIES = {
         "chmod 711 /var/lib/libvirt/images",
     ),
     "a daemon that is killed while it starts the guest": Lie(
-        qemu("if ours: time.sleep(1)") + watch("KILL", "DAEMON.service"),
+        qemu("if ours: time.sleep(4)") + watch("KILL", "DAEMON.service"),
         ["DAEMON.service: has answered once, and not again: ", "starting it: End of file"],
         f"{NO_WATCH}; {QEMU_BACK}; systemctl reset-failed",
     ),
     "a daemon that dies after its first answer, and is restarted": Lie(
-        qemu("if ours: time.sleep(1)") + watch("KILL", "OTHER.service"),
+        qemu("if ours: time.sleep(4)") + watch("KILL", "OTHER.service"),
         ["OTHER.service: has answered once, and not again: ", "journalctl -u OTHER.service -b"],
         f"{NO_WATCH}; {QEMU_BACK}; systemctl reset-failed",
     ),

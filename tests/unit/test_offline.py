@@ -79,6 +79,9 @@ print(report.result + ",", "as before" if test_offline.content(root) == before e
 """
 
 
+STOPPING = (signal.SIGINT, signal.SIGHUP)
+
+
 def interrupted(tree: Path, step: str, happen: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-c", INTERRUPTED.format(happen=happen), str(tree), step],
@@ -86,6 +89,8 @@ def interrupted(tree: Path, step: str, happen: str) -> "subprocess.CompletedProc
         stderr=subprocess.PIPE,
         universal_newlines=True,
         start_new_session=True,
+        # A background job, and nohup, hand on signals that are ignored.
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in STOPPING],
     )
 
 
