@@ -28,12 +28,13 @@ SCRIPTS = [
 ]
 # What follows "install" in a message, and is no package.
 WORDS = {"it", "its", "the"}
-# Names of other things: Debian's packages, a socket, Packit's targets, a manual page.
+# Names of other things: Debian's packages, a socket, a firewalld service, Packit's targets, a manual page.
 OTHERS = {
     "qemu-utils",
     "qemu-system",
     "qemu-system-x86",
     "libvirt-sock",
+    "libvirt-tls",
     "epel-8",
     "epel-9",
     "epel-10",
