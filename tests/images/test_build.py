@@ -733,8 +733,8 @@ def test_an_image_for_real(tmp_path: Path, wheel: Path) -> None:
     argv: list[str | Path] = [VERIFY, output, "--cpu", "max,-cx16", "--timeout", "900", "--json"]
     (tmp_path / "section").write_text(SECTION)
     argv += ["--section", tmp_path / "section"]
-    for name, program in ASKED.items():
-        (tmp_path / name).write_text(program)
+    for name, text in ASKED.items():
+        (tmp_path / name).write_text(text)
         argv += ["--ask", tmp_path / name]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
