@@ -35,7 +35,19 @@ def build(
     argv = [BUILD, *arguments]
     path = f"{tools}:{os.environ['PATH']}" if tools else os.environ["PATH"]
     environment = {**os.environ, **GUESTFS, "PATH": path}
-    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, env=environment)
+    return subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        preexec_fn=heed_interrupts,
+    )
+
+
+def heed_interrupts() -> None:
+    """A shell's background job, and so all that it starts, ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 OS_RELEASE = 'ID="centos"\nVERSION_ID="9"\nPRETTY_NAME="CentOS Stream 9"\n'
@@ -569,8 +581,7 @@ class TestInterrupted:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **GUESTFS},
-            # A shell's background job, and so all that it starts, ignores SIGINT.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=heed_interrupts,
         )
         assert process.stdout
         while "provisioning" not in process.stdout.readline():
