@@ -58,13 +58,14 @@ ALL_BACK = (
     " systemctl stop DAEMON.service virtsecretd.service"
 )
 LOGD = "/etc/systemd/system/virtlogd.service.d"
-#: Once there is a guest of the check's, sends a service a signal; again for each guest.
+#: So long after there is a guest of the check's, sends a service a signal; again for each guest.
 WATCH = """
 cat >/root/watch <<'EOF'
 while sleep 0.02; do
     for guest in /run/libvirt/qemu/kvmhost-check-*.xml; do
         if [ -e "$guest" ] && [ "$guest" != "$last" ]; then
             last=$guest
+            sleep SECONDS
             systemctl kill --signal=SIGNAL --kill-who=main SERVICE
         fi
     done
@@ -75,8 +76,9 @@ nohup sh /root/watch >/dev/null 2>&1 & echo $! >/run/watch.pid
 NO_WATCH = "kill $(cat /run/watch.pid)"
 
 
-def watch(signal: str, service: str) -> str:
-    return WATCH.replace("SIGNAL", signal).replace("SERVICE", service)
+def watch(signal: str, service: str, seconds: int = 0) -> str:
+    text = WATCH.replace("SIGNAL", signal).replace("SERVICE", service)
+    return text.replace("SECONDS", str(seconds))
 
 
 class Lie(NamedTuple):
@@ -176,7 +178,8 @@ LIES = {
         f"{NO_WATCH}; {QEMU_BACK}; systemctl reset-failed",
     ),
     "a daemon that dies after its first answer, and is restarted": Lie(
-        qemu("if ours: time.sleep(4)") + watch("KILL", "OTHER.service"),
+        # Later than a daemon starts: one that is killed before its first answer is healthy after it.
+        qemu("if ours: time.sleep(4)") + watch("KILL", "OTHER.service", 2),
         ["OTHER.service: has answered once, and not again: ", "journalctl -u OTHER.service -b"],
         f"{NO_WATCH}; {QEMU_BACK}; systemctl reset-failed",
     ),
