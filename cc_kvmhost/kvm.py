@@ -162,8 +162,10 @@ def _refusal_to_libvirt() -> str:
 def _refusal_to(user: Optional[User]) -> str:
     """Why QEMU's user can't use the device although root can; "" if it can."""
     # libvirt gives QEMU a /dev of its own, with a copy of the device that has the same owner and mode.
+    if user is None or user.uid == 0:
+        return ""
     status = os.stat(DEVICE)
-    if user is None or user.uid == 0 or _may(status, user):
+    if _may(status, user):
         return ""
     group = _name(lambda: grp.getgrgid(status.st_gid).gr_name, status.st_gid)
     owner = _name(lambda: pwd.getpwuid(status.st_uid).pw_name, status.st_uid)

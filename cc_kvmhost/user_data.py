@@ -1,7 +1,6 @@
 """Finds out, by a file's first bytes, what cloud-init takes the file for."""
 
 import json
-import os
 import re
 from typing import Optional
 
@@ -149,35 +148,32 @@ def _not_cloud_config(text: str) -> str:
 
 
 def _rendered(name: str, text: str) -> str:
-    """A template as cloud-init renders it, with this machine's variables. Without cloud-init, a word
-    replaces each variable.
+    """A template as cloud-init renders it, with this machine's variables. Where cloud-init is missing
+    or has no instance, a word replaces each variable.
 
     :raises KvmhostError: it can't be rendered here
     """
     text = text.lstrip()
     try:
         from cloudinit.handlers import jinja_template
-    except ImportError as error:
+
+        with open(INSTANCE_DATA, encoding="utf-8") as stream:
+            variables = json.load(stream)
+    except (ImportError, OSError, ValueError) as error:
         if "{%" in text:
             raise KvmhostError(
                 [
-                    f"{name}:1: a jinja template, and this Python has no cloud-init to render it;"
-                    f" on a machine with cloud-init: cloud-init schema --config-file {name}"
+                    f"{name}:1: a jinja template, and there is no instance of cloud-init here to"
+                    " render it for; on a machine with cloud-init: cloud-init schema --config-file"
+                    f" {name}"
                 ]
             ) from error
         body = text.split("\n", 1)[1] if "\n" in text else ""
         return re.sub(r"\{\{.*?\}\}|\{#.*?#\}", "variable", body, flags=re.DOTALL)
     try:
-        rendered: Optional[str] = jinja_template.render_jinja_payload(text, name, _variables())
+        rendered: Optional[str] = jinja_template.render_jinja_payload(text, name, variables)
     except Exception as error:  # its class depends on cloud-init's version
         raise KvmhostError([f"{name}: a jinja template that can't be rendered: {error}"]) from error
     if not rendered:
         raise KvmhostError([f"{name}: a jinja template that renders to nothing"])
     return rendered
-
-
-def _variables() -> object:
-    if not os.access(INSTANCE_DATA, os.R_OK):
-        return {}
-    with open(INSTANCE_DATA, encoding="utf-8") as stream:
-        return json.load(stream)

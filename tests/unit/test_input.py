@@ -98,7 +98,7 @@ INPUTS: List[Tuple[str, Any, int, List[str]]] = [
         "## template: jinja\n#cloud-config\n{% if v1.region %}\nkvmhost: {}\n{% endif %}\n",
         1,
         [
-            "FILE:1: a jinja template, and this Python has no cloud-init to render it; on a machine with cloud-init: cloud-init schema --config-file FILE"
+            "FILE:1: a jinja template, and there is no instance of cloud-init here to render it for; on a machine with cloud-init: cloud-init schema --config-file FILE"
         ],
     ),
     (
