@@ -101,7 +101,7 @@ def _systemctl(
             universal_newlines=True,
             # Otherwise systemctl calls the distribution's program for units with an init script.
             env=dict(os.environ, SYSTEMCTL_SKIP_SYSV="1"),
-            # systemctl of EL 8 and 9 may make its directories by the caller's umask.
+            # systemd 247's systemctl makes its directories by the caller's umask.
             preexec_fn=lambda: os.umask(0o022),
         )
     except FileNotFoundError as error:
