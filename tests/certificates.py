@@ -58,7 +58,7 @@ class Workshop:
         except subprocess.CalledProcessError:
             if days > 0:
                 raise
-            # OpenSSL 4 takes no negative number of days, and before 3.4 it has no such options.
+            # OpenSSL 3.6 takes no negative number of days; before 3.4 it has no such options.
             times = ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"]
             _openssl(*command, *times)
         return path.read_text()
