@@ -13,21 +13,16 @@ far it came. It returns a JSON value, or raises KvmhostError::
     outcome = child.call("cc_kvmhost.virt.guest", "run", {"name": ...}, seconds=60)
     if outcome.problems: ...
 
-The child does not outlive its parent, even if the parent is killed: the child's standard input then
-ends.
+The child's side is callee.py. The child does not outlive its parent, even if the parent is killed: the
+child's standard input then ends.
 """
 
-import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
-import traceback
 from typing import Any, Callable, List, NamedTuple, Tuple
-
-from ..errors import KvmhostError
 
 #: Reports progress to the parent.
 Say = Callable[[Any], None]
@@ -35,18 +30,17 @@ Say = Callable[[Any], None]
 #: Seconds to wait for a killed child; one that is still there hangs in the kernel.
 _SECONDS_TO_DIE = 5.0
 
-#: The child's first lines. They load the package from where the parent has it, because -I leaves only
+#: The child's first lines. They tell Python where the parent has the package, because -I leaves only
 #: the interpreter's own directories on the path. -B: a process that may be killed at any time must
 #: not write bytecode.
 _START = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("cc_kvmhost", sys.argv[1])
-sys.modules["cc_kvmhost"] = package = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(package)
-from cc_kvmhost.virt import child
-child.main()
+import sys, types
+package = sys.modules["cc_kvmhost"] = types.ModuleType("cc_kvmhost")
+package.__path__ = [sys.argv[1]]
+from cc_kvmhost.virt import callee
+callee.main()
 """
-_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__init__.py")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Outcome(NamedTuple):
@@ -133,36 +127,3 @@ def _parse(line: bytes) -> Tuple[str, Any]:
         return str(kind), value
     except ValueError:  # cut off by the kill, or not ours
         return "", None
-
-
-def main() -> None:
-    """Be the child: read one order, carry it out, write the result."""
-    module, function, argument = json.loads(sys.stdin.buffer.readline().decode())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Whatever C code or a stray print writes must not get between the lines of the answer.
-    answers = os.fdopen(os.dup(1), "wb", 0)
-    os.dup2(2, 1)
-    lock = threading.Lock()
-
-    def answer(kind: str, value: Any) -> None:
-        with lock:
-            answers.write(json.dumps([kind, value]).encode() + b"\n")
-
-    try:
-        result = getattr(importlib.import_module(module), function)(
-            argument, lambda value: answer("said", value)
-        )
-        answer("result", result)
-    except KvmhostError as error:
-        answer("problems", error.problems)
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.flush()  # up to Python 3.8 it is buffered unless it is a terminal
-        os._exit(70)
-    # Skip exit handlers: they would wait for a thread that hangs in a call.
-    os._exit(0)
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(71)

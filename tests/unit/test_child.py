@@ -57,7 +57,7 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of functions to call, found by the child although it is no part of the package."""
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     start = child._START.replace(
-        "child.main()", f"sys.path.insert(0, {str(tmp_path)!r})\nchild.main()"
+        "callee.main()", f"sys.path.insert(0, {str(tmp_path)!r})\ncallee.main()"
     )
     monkeypatch.setattr(child, "_START", start)
 
@@ -135,7 +135,7 @@ def test_it_ends_with_its_parent() -> None:
                 sys.path[:] = {sys.path!r}
                 from cc_kvmhost.virt import child
                 child._START = {child._START!r}.replace(
-                    "child.main()", "print(__import__('os').getpid(), file=sys.stderr, flush=True); child.main()")
+                    "callee.main()", "print(__import__('os').getpid(), file=sys.stderr, flush=True); callee.main()")
                 import subprocess
                 start = subprocess.Popen
                 def popen(*args, **options):
