@@ -1,7 +1,7 @@
 """What is here: release, units, guests, tuned, certificates, networks and pools. Reads only."""
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from . import kvm, tuned
 from .config import Config
@@ -113,19 +113,18 @@ def read(
     config: Config,
     profile: Optional[tuned.Profile] = None,
     before: Optional[Host] = None,
+    written: bool = True,
 ) -> Host:
     """Look at the running host.
 
     :param profile: tuned's profile if it is known, since tuned is slow to answer
     :param before: an earlier look of the same run; what no run changes is taken from it
+    :param written: since then the run has changed unit files
     """
-    templates = [name for name in config.units if "@" in name]
-    names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE, tuned.PPD) + config.units)
-    states, rest = unit_files.states(name for name in names if name not in templates)
-    if rest:
-        states.update(manager.unit_files(rest))
-    for name in templates:
-        states[name] = manager.unit_file_state(name)
+    if before and not written:
+        states = {name: unit.file_state for name, unit in before.units.items()}
+    else:
+        states = _unit_file_states(manager, config)
     # Don't make systemd load libvirt's units: it would then remember what the disk says before the
     # run's changes. Units from ``units`` are loaded, because only that shows whether the name is an
     # alias and whether the unit can be loaded at all.
@@ -172,11 +171,11 @@ def read(
     asks = config.tuned and config.profile is not None
     running = asks and daemon is not None and daemon.active == "active"
     return Host(
-        system=read_system("/"),
+        system=before.system if before else read_system("/"),
         running=True,
         units=units,
         guests=running_guests,
-        profiles=tuple(tuned.profiles()) if asks else (),
+        profiles=before.profiles if before else tuple(tuned.profiles()) if asks else (),
         profile=profile or (tuned.ask(manager) if running else tuned.read()),
         of_ppd=tuned.of_ppd() if asks and tuned.PPD in units else "",
         tls=tls.look("/") if config.tls else {},
@@ -187,6 +186,18 @@ def read(
         objects=read_objects(config),
         unseen=tuple(unseen),
     )
+
+
+def _unit_file_states(manager: Manager, config: Config) -> Dict[str, str]:
+    """The state of each unit file that matters; "" if there is none."""
+    templates = [name for name in config.units if "@" in name]
+    names = dict.fromkeys(libvirt.UNITS + (tuned.SERVICE, tuned.PPD) + config.units)
+    states, rest = unit_files.states(name for name in names if name not in templates)
+    if rest:
+        states.update(manager.unit_files(rest))
+    for name in templates:
+        states[name] = manager.unit_file_state(name)
+    return states
 
 
 def read_objects(config: Config) -> "Optional[Objects]":

@@ -331,7 +331,8 @@ class _Run(NamedTuple):
             if not self.plan.is_empty:
                 switched = self.plan.profile is not None or tuned.SERVICE in self.plan.start
                 known = None if switched else self.before.profile
-                seen = host.read(self.manager, self.config, known, self.before)
+                written = bool(self.plan.unit_file_changes)
+                seen = host.read(self.manager, self.config, known, self.before, written)
                 after = self._correct_profile(seen)
             choice = Choice(self.plan.mode, self.plan.reason)
             left = plan.make_for(choice, self.config, after, force=True)
