@@ -20,7 +20,7 @@ from .systemd.jobs import JobResults, Jobs
 from .systemd.manager import Manager, is_running
 from .undo import Undo, problems_of
 from .virt import level as levels
-from .virt import secret_key, sockets, validate
+from .virt import secret_key, sockets
 from .virt.daemons import endpoints, stamps
 from .virt.mode import Choice
 from .virt.units import socket_path
@@ -100,6 +100,8 @@ def prove(
     :param pools: make a volume in each of the section's dir pools, and remove it
     :raises KvmhostError: as apply() reports
     """
+    from .virt import validate  # no run needs it
+
     steps = Steps()
     with steps.step("validate", "check the kvmhost section"):
         config = configuration.parse(section)
