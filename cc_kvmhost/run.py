@@ -202,7 +202,6 @@ class _Run(NamedTuple):
             started = self._start()
             after = self._verify(started)
             after = self._change_objects(after)
-            self._reload(plan.AFTER_RUN)
         except (KvmhostError, BusError, OSError) as error:
             problems = problems_of(error)
             with self.steps.step("undo", "put back what was changed"):
@@ -212,11 +211,22 @@ class _Run(NamedTuple):
             self.undo.put_back(self.manager)
             raise
         report = of_run(self.plan, self.config, self.before, after, started.queued, self.steps)
-        return self._check(report)
+        problems = []
+        try:
+            report, problems = self._check(report)
+        finally:
+            # While systemd reloads it starts nothing, so the check's daemons would wait for it.
+            problems += self._reload_at_last()
+        return report._replace(
+            result="failed" if problems else "ok",
+            errors=tuple(problems),
+            changes_kept=bool(problems),
+            steps=tuple(self.steps.done),
+        )
 
-    def _check(self, report: Report) -> Report:
-        """Check; returns the final report. If the check fails, nothing is put back: the units are as
-        asked, and putting them back would not make this machine host guests."""
+    def _check(self, report: Report) -> Tuple[Report, List[str]]:
+        """Check; returns the report with the check, and the problems. If the check fails, nothing is put
+        back: the units are as asked, and putting them back would not make this machine host guests."""
         order = _order(self.plan, self.before)
         made = None if self.plan.changed else check.reuse(order)
         problems: List[str] = []
@@ -232,13 +242,15 @@ class _Run(NamedTuple):
                 problems = problems_of(error)
         if self.plan.fault:
             problems.append(self.plan.fault)
-        return report._replace(
-            result="failed" if problems else "ok",
-            errors=tuple(problems),
-            check=made._asdict() if made else None,
-            changes_kept=bool(problems),
-            steps=tuple(self.steps.done),
-        )
+        return report._replace(check=made._asdict() if made else None), problems
+
+    def _reload_at_last(self) -> List[str]:
+        """A reload that nobody waits for; returns why it failed."""
+        try:
+            self._reload(plan.AFTER_RUN)
+        except BusError as error:
+            return problems_of(error)
+        return []
 
     def _set_key_aside(self) -> None:
         if self.plan.key_aside is not None:
