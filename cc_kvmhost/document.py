@@ -76,9 +76,14 @@ class Verdict(NamedTuple):
 def read(name: str) -> Document:
     """Read a cloud-config file; ``-`` is standard input.
 
-    :raises KvmhostError: not readable, not cloud-config for cloud-init, not YAML, not a mapping
+    :raises KvmhostError: not readable, not cloud-config for cloud-init, not YAML, not a mapping; no PyYAML
     """
-    import yaml
+    try:
+        import yaml
+    except ImportError as error:
+        raise KvmhostError(
+            [f"no file can be read: {error}; install python3-pyyaml (on Debian python3-yaml)"]
+        ) from error
 
     name, data = _bytes(name)
     text = user_data.cloud_config(name, data)

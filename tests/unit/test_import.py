@@ -147,3 +147,17 @@ except KvmhostError as error:
 """
         done = python(script, path=os.pathsep.join([*filter(None, sys.path), HERE]))
         assert "blocked: distro; install python3-distro" in done.stdout and done.stderr == ""
+
+    def test_yaml(self, tmp_path: Path) -> None:
+        """In a clone on a machine that has only Python: validate is what people try first."""
+        (tmp_path / "user-data.yaml").write_text("#cloud-config\nkvmhost: {}\n")
+        script = f"""\
+BLOCKED = ["yaml"]
+{BLOCK}
+from cc_kvmhost import cli
+print(cli.main(["validate", {str(tmp_path / "user-data.yaml")!r}]))
+"""
+        done = python(script, path=os.pathsep.join([*filter(None, sys.path), HERE]))
+        assert done.stdout == "1\n"
+        assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+        assert "blocked: yaml; install python3-pyyaml" in done.stderr
