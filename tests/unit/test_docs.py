@@ -1,6 +1,7 @@
 """The documents: the reference is the schema's, the examples are valid, the README names what is."""
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -195,6 +196,38 @@ def test_the_demo_says_first_that_it_wants_debian(tmp_path: Path) -> None:
     cli._parser().parse_args(shlex.split(command))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^demo: .*\n\t@tests/setup-machine --for-hosts\n", makefile, re.M)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="installing needs root")
+@pytest.mark.parametrize("fails", [0, 100])
+def test_what_apt_says_is_shown_only_if_it_fails(tmp_path: Path, fails: int) -> None:
+    """On a bare Debian it is some hundred lines, above the demo's own."""
+    script = tmp_path / "tree/tests/setup-machine"
+    script.parent.mkdir(parents=True)
+    shutil.copy(str(ROOT / "tests/setup-machine"), str(script))
+    (version,) = re.findall(r"^TOX=(.*)$", script.read_text(encoding="utf-8"), re.M)
+    stand_ins = {
+        "dpkg-query": "exit 1",
+        "apt-get": f"echo Unpacking make; echo no space >&2; exit {fails}",
+        "tree/.venv/bin/tox": f"echo {version} from here",
+    }
+    for name, text in stand_ins.items():
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    done = subprocess.run(
+        [str(script), "--for-hosts"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert done.returncode == (1 if fails else 0)
+    assert "missing: make " in done.stdout and "Unpacking" not in done.stdout
+    shown = "Unpacking make\nno space\nerror: apt-get could not install them: see above\n"
+    assert done.stderr == (shown if fails else "")
+    assert not list(tmp_path.glob("kvmhost-setup.*"))
 
 
 def lines() -> List[Tuple[str, str]]:
