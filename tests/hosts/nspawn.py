@@ -31,7 +31,9 @@ def require_machine() -> None:
     :raises HarnessError: not root, or a program is missing; names what to do.
     """
     if os.geteuid() != 0:
-        raise HarnessError("throwaway hosts need root (mounts, containers): sudo make test")
+        raise HarnessError(
+            "throwaway hosts need root (mounts, containers): the same command with sudo"
+        )
     missing = [
         tool for tool in ("systemd-nspawn", "mmdebstrap", "nsenter") if not shutil.which(tool)
     ]

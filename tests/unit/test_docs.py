@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, List, Set, Tuple
@@ -228,6 +229,27 @@ def test_what_apt_says_is_shown_only_if_it_fails(tmp_path: Path, fails: int) -> 
     shown = "Unpacking make\nno space\nerror: apt-get could not install them: see above\n"
     assert done.stderr == (shown if fails else "")
     assert not list(tmp_path.glob("kvmhost-setup.*"))
+
+
+def test_installing_without_root() -> None:
+    """Whatever was typed is what needs root: `sudo make setup` installs four times what the demo needs."""
+    become = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory() as directory:  # tmp_path is root's alone
+        os.chmod(directory, 0o755)
+        shutil.copy(str(ROOT / "tests/setup-machine"), directory)
+        for name in ("apt-get", "dpkg-query"):
+            program = Path(directory, name)
+            program.write_text("#!/bin/sh\nexit 1\n")
+            program.chmod(0o755)
+        done = subprocess.run(
+            [*become, f"{directory}/setup-machine", "--for-hosts"],
+            env={"PATH": f"{directory}:/usr/bin:/bin"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: installing needs root: the same command with sudo\n"
 
 
 def lines() -> List[Tuple[str, str]]:
