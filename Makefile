@@ -55,6 +55,6 @@ bench: setup ## Measure a run against systemctl and Ansible; a quarter of an hou
 	@$(TOX) bench
 
 clean: ## Remove what the targets made here (the cache of roots stays)
-	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .tox .tox[0-9]* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: help setup test lint unit editors hosts test-more-hosts images test-images rpm links verify-centos roots demo shell bench clean

@@ -89,16 +89,18 @@ def test_the_texts_that_people_search_for() -> None:
 
 
 def test_the_demo(tmp_path: Path) -> None:
-    """README's first commands, but for apt-get, on a clone of what is committed here."""
+    """README's first commands, but for apt-get, on a clone of what is committed here, by sudo."""
     typed = documents.block("README.md", "sudo apt-get").replace(
         "REPOSITORY_URL", str(documents.ROOT)
     )
     script = 'sudo() { "$@"; }\napt-get() { :; }\n' + typed
     keep = ("PATH", "HOME", "KVMHOST_CACHE", "XDG_CACHE_HOME")
+    env = {key: os.environ[key] for key in keep if key in os.environ}
+    env["SUDO_UID"] = "7"
     done = subprocess.run(
         ["bash", "-euc", script],
         cwd=tmp_path,
-        env={key: os.environ[key] for key in keep if key in os.environ},
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -107,3 +109,7 @@ def test_the_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     for words in ("=== el9: ", "=== el10: ", "$ kvmhost check", "virsh list --all"):
         assert words in done.stdout, done.stdout
+    # Nothing is in the way of what this user runs without sudo afterwards.
+    clone = tmp_path / "cc_kvmhost"
+    assert (clone / ".venv").stat().st_uid == 7
+    assert not (clone / ".tox").exists()
