@@ -49,7 +49,8 @@ demo: ## Boot both hosts with the example's user-data and show what came of it (
 
 shell: ## A shell in a host that booted the example: HOST=el9 or el10 (Debian, Ubuntu; root)
 	@tests/setup-machine --for-hosts
-	@$(TOX) shell -- $(or $(HOST),el10)
+	@$(TOX) shell --notest -qq
+	@.tox$(SUDO_UID)/shell/bin/python tests/hosts/shell.py $(or $(HOST),el10)
 
 bench: setup ## Measure a run against systemctl and Ansible; a quarter of an hour, on a quiet machine (root)
 	@$(TOX) bench

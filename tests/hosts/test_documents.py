@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -113,3 +114,20 @@ def test_the_demo(tmp_path: Path) -> None:
     clone = tmp_path / "cc_kvmhost"
     assert (clone / ".venv").stat().st_uid == 7
     assert not (clone / ".tox").exists()
+
+    # CONTRIBUTING's shell: what it reads may be a script.
+    (typed,) = re.findall(
+        r"^sudo (make shell.*)", (documents.ROOT / "CONTRIBUTING.md").read_text(), re.M
+    )
+    done = subprocess.run(
+        typed.split(),
+        cwd=clone,
+        env=env,
+        input="kvmhost status\necho $((6 * 7)) from inside\n",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "mode     modular" in done.stdout and "42 from inside" in done.stdout, done.stdout
