@@ -39,7 +39,9 @@ def show(host: Host) -> list[str]:
     versions = host.sh("systemctl --version | head -n 1; cloud-init --version; virsh --version")
     systemd, cloud_init, libvirt = versions.stdout.split("\n")[:3]
     system = host.sh('. /etc/os-release; echo "$PRETTY_NAME"').stdout.strip()
-    print(f"\n=== {host.system}: {system} ===")
+    print(
+        f"\n=== {host.system}: {system}, which Debian {roots.SYSTEMS[host.system].suite} stands in for ==="
+    )
     print(f"{systemd.split(' (')[0]}, {cloud_init.split('/')[-1]}, libvirt {libvirt}")
     print(f"booted     {host.boot_seconds:.1f} s until everything was up, cloud-init done")
     print(

@@ -108,7 +108,12 @@ def test_the_demo(tmp_path: Path) -> None:
         timeout=500,
     )
     assert done.returncode == 0, done.stdout
-    for words in ("=== el9: ", "=== el10: ", "$ kvmhost check", "virsh list --all"):
+    for words in (
+        "=== el9: CentOS Stream 9, which Debian bookworm stands in for ===",
+        "=== el10: CentOS Stream 10 (Coughlan), which Debian trixie stands in for ===",
+        "$ kvmhost check",
+        "virsh list --all",
+    ):
         assert words in done.stdout, done.stdout
     # Nothing is in the way of what this user runs without sudo afterwards.
     clone = tmp_path / "cc_kvmhost"
