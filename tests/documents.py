@@ -14,7 +14,7 @@ DOCUMENTS = [
 #: What each block begins with that tests/hosts/test_documents.py does not run, by document: the test that
 #: does run it, or why nobody does.
 ELSEWHERE: Dict[Tuple[str, str], str] = {
-    ("README.md", "sudo apt-get install"): "tests/hosts/test_documents.py::test_the_demo",
+    ("README.md", "sudo apt-get update"): "tests/hosts/test_documents.py::test_the_demo",
     (
         "README.md",
         "$ kvmhost plan",
