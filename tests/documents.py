@@ -26,6 +26,7 @@ ELSEWHERE: Dict[Tuple[str, str], str] = {
     ("CONTRIBUTING.md", "make setup"): "not run: CI's own first commands",
     ("CONTRIBUTING.md", "sudo .venv/bin/tox"): "not run: a shell for people, and a test of CI",
     ("CONTRIBUTING.md", "sed -i"): "tests/unit/test_docs.py::test_one_command_fills_in_the_address",
+    ("docs/checking.md", "python3 -m venv"): "tests/example/test_pip.py::test_on_any_machine",
     ("docs/editors.md", "curl"): "not run: a download",
     ("docs/getting-started.md", "sudo dnf install -y 'dnf-command"): (
         "tests/images/test_getting_started.py::test_a_host_that_runs_already"
