@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nspawn
 import roots
-from host import Host
+from host import Host, has_kvm
 from nspawn import HarnessError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kvmhost.yaml"
@@ -21,7 +21,7 @@ def main(system: str) -> int:
         return 2
     try:
         roots.root(system, lambda text: print(text, flush=True))
-        with Host(system, user_data=EXAMPLE.read_text()) as host:
+        with Host(system, user_data=EXAMPLE.read_text(), kvm=has_kvm()) as host:
             host.boot()
             print(f"{system} is up; try: kvmhost status. Leave with: exit", flush=True)
             enter = ["nsenter", f"--target={host.leader}", *"-m -u -i -n -p -C -r -w".split()]

@@ -128,7 +128,7 @@ def test_the_demo(tmp_path: Path) -> None:
         typed.split(),
         cwd=clone,
         env=env,
-        input="kvmhost status\necho $((6 * 7)) from inside\n",
+        input="kvmhost status\ntest -e /dev/kvm && echo with KVM\necho $((6 * 7)) from inside\n",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -136,3 +136,4 @@ def test_the_demo(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "mode     modular" in done.stdout and "42 from inside" in done.stdout, done.stdout
+    assert ("\nwith KVM\n" in done.stdout) == has_kvm(), done.stdout
