@@ -137,3 +137,16 @@ def test_the_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "mode     modular" in done.stdout and "42 from inside" in done.stdout, done.stdout
     assert ("\nwith KVM\n" in done.stdout) == has_kvm(), done.stdout
+
+    # On a terminal, which script(1) gives it, the last command's exit status is not make's affair.
+    done = subprocess.run(
+        ["script", "--quiet", "--return", "--command", typed, "/dev/null"],
+        cwd=clone,
+        env=env,
+        input="false\nexit\n",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0 and "el10 is up" in done.stdout, done.stdout
