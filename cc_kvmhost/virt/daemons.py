@@ -43,6 +43,9 @@ _QUESTIONS: Dict[str, Callable[[Any], int]] = {
 _KEEPALIVE = struct.Struct(">IIIIIII")
 _PROGRAM, _PING, _PONG = 0x6B656570, 1, 2
 
+#: Seconds after which the next daemon is woken, even if the one before it has not answered.
+_STAGGER = 0.1
+
 
 class Endpoint(NamedTuple):
     """A daemon and how to ask it. ``name``: its service without the suffix. ``socket``: a path.
@@ -161,6 +164,9 @@ def wake(
 ) -> None:
     """Wake daemons side by side, wait for all and ask each once more, however long it takes.
 
+    If there is work, each is woken when the one before it has answered, because daemons that start all
+    at once take the CPUs from the work of the first. None waits long for one that hangs.
+
     A daemon may end just after its first answer, and systemd restarts it before anybody looks. So the
     connections stay open until the end, which also keeps idle daemons from ending by themselves.
 
@@ -170,6 +176,7 @@ def wake(
     :raises BaseException: what either of them raised, once all threads have ended
     """
     held: List[Tuple[Endpoint, _Client]] = []
+    next_one = threading.Event()
 
     def ask(daemon: Endpoint) -> None:
         client: Optional[_Client] = None
@@ -180,6 +187,7 @@ def wake(
         except (OSError, KvmhostError) as error:
             problem = _words(daemon, error)
         answered(daemon, problem)
+        next_one.set()
         if client is not None and not problem:
             held.append((daemon, client))
             if work and isinstance(client, _Driver):
@@ -196,7 +204,10 @@ def wake(
 
     threads = [threading.Thread(target=ask_and_keep_fault, args=(each,)) for each in daemons]
     for thread in threads:
+        next_one.clear()
         thread.start()
+        if work:
+            next_one.wait(_STAGGER)
     for thread in threads:
         thread.join()
     if faults:

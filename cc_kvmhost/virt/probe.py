@@ -49,7 +49,7 @@ def prove(order: Dict[str, Any], say: Say) -> Dict[str, Any]:
 
     if any(daemon.driver for daemon in daemons):
         _load_binding()
-    wake(daemons, answered, use)
+    wake(daemons, answered, use if wanted or pools else None)
     return result
 
 

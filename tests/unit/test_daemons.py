@@ -1,6 +1,7 @@
 """Pinging a daemon without libvirt's binding. The tests on hosts ask real daemons."""
 
 import os
+import queue
 import socket
 import threading
 from pathlib import Path
@@ -103,6 +104,20 @@ class TestWake:
 
         with pytest.raises(ZeroDivisionError):
             daemons.wake([Endpoint("a", str(tmp_path / "a"))], answered)
+
+    def test_none_waits_for_one_that_hangs(self, tmp_path: Path) -> None:
+        said: queue.Queue[str] = queue.Queue()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "a"))
+            listener.listen(1)
+            Server(tmp_path / "b", PONG, PONG)
+            order = [Endpoint(name, str(tmp_path / name)) for name in "ab"]
+            threading.Thread(
+                target=daemons.wake,
+                args=(order, lambda each, _problem: said.put(each.name), lambda *_: None),
+                daemon=True,
+            ).start()
+            assert said.get(timeout=10) == "b"
 
 
 class TestStamps:
