@@ -366,7 +366,9 @@ class TestChecksum:
         """Nothing is asked of that host."""
         url = "http://mirror.example/base.qcow2"
         done = build("--base", url, "--package", package, "--output", output)
-        assert_refused(done, output, "anybody on the way can replace", "https", "--checksum SHA256")
+        assert_refused(
+            done, output, "somebody on the way can replace", "https", "--checksum SHA256"
+        )
 
     def filled(self, text: str) -> str:
         return text.format(name=self.NAME, good=self.GOOD, bad="0" * 64)
