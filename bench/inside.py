@@ -113,9 +113,11 @@ class States:
         settle()
 
     def image(self) -> None:
-        """Everything enabled, masked and set as asked, but not running."""
+        """Everything enabled, masked and set as asked, but not running; sealed, so without libvirt's key
+        for secrets, which an earlier check has had made."""
         apply()
         quiet("systemctl", "stop", *(unit for unit in self._units if unit != "tuned.service"))
+        quiet("rm", "--force", "/var/lib/libvirt/secrets/secrets-encryption-key")
         settle()
 
 
