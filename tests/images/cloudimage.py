@@ -80,7 +80,7 @@ def _build(base: Path, directory: Path) -> None:
 
 
 def partition(disk: Path, root: Path) -> None:
-    """An MBR with GRUB, and a partition with the root; no device is needed for any of it."""
+    """Write an MBR with GRUB and a partition with the root into the file. This needs no loop device."""
     subprocess.run(["truncate", f"--size={SIZE}", disk], check=True)
     table = f"label: dos\nstart={MIB // 512}, type=83, bootable\n"
     subprocess.run(["sfdisk", "--quiet", disk], input=table, text=True, check=True)

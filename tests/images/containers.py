@@ -19,7 +19,7 @@ class Storage:
         self.directory = nspawn.cache() / "containers"
 
     def run(self, *argv: str | Path, timeout: float = 300) -> str:
-        """buildah; its standard output. chroot: no container runtime, which would want control groups."""
+        """Run buildah; returns its standard output. Isolation chroot: a container runtime would need control groups."""
         places = [f"--root={self.directory}/store", f"--runroot={self.directory}/run"]
         done = subprocess.run(
             ["buildah", *places, "--storage-driver=overlay", *argv],
@@ -35,7 +35,7 @@ class Storage:
         return done.stdout
 
     def images(self) -> list[str]:
-        """Their names; <none> for what another has taken the name of."""
+        """The names of all images; <none> for one whose name a newer image has taken."""
         return self.run("images", "--format={{.Name}}").split()
 
     def remove(self, *images: str) -> None:
@@ -55,7 +55,7 @@ class Storage:
             self.run("rm", container)
 
     def build(self, image: str, base: str, context: Path, **arguments: str) -> str:
-        """The Containerfile of a directory; what the build said."""
+        """Build a directory's Containerfile; returns what buildah printed."""
         words = [
             f"--build-arg={name}={value}" for name, value in {"BASE": base, **arguments}.items()
         ]

@@ -168,7 +168,7 @@ class TestRefused:
         assert f"invalid choice: '{release}'" in done.stderr
 
     def test_no_room(self, base: Path, package: Path, tmp_path: Path) -> None:
-        """A file system of 32 MiB: seen before anything is written."""
+        """A file system that is too small (32 MiB) is noticed before anything is written."""
         small = tmp_path / "small"
         small.mkdir()
         mount = f"mount -t tmpfs -o size=32M none {small}"
@@ -293,7 +293,7 @@ class TestDownload:
 
     @pytest.mark.parametrize("status", [500, 503])
     def test_not_now(self, package: Path, output: Path, tmp_path: Path, status: int) -> None:
-        """A mirror that is out of order has not said that there is no checksum."""
+        """A mirror's error does not mean that no checksum is published."""
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -363,7 +363,7 @@ class TestChecksum:
         assert_refused(done, output, "no checksum is published", words, "--checksum SHA256")
 
     def test_plain_http(self, package: Path, output: Path) -> None:
-        """Nothing is asked of that host."""
+        """It is refused before the host is asked anything."""
         url = "http://mirror.example/base.qcow2"
         done = build("--base", url, "--package", package, "--output", output)
         assert_refused(
@@ -409,12 +409,12 @@ class TestSystem:
     def test_does_not_fit(
         self, tmp_path: Path, output: Path, os_release: str, arguments: list[str], words: list[str]
     ) -> None:
-        """What is in the base is taken as read here: the test before reads one."""
+        """The base's os-release is given here; the test before reads a real one."""
         done = self.build(tmp_path, os_release, *arguments, "--dry-run", "--output", output)
         assert_refused(done, output, *words)
 
     def test_subscription(self, tmp_path: Path, output: Path) -> None:
-        """It is in no command that a process list shows, nor in what is copied into the image."""
+        """The key is in no command line, which a process list shows, and in no file that is copied into the image."""
         (tmp_path / "subscription").write_text("12345 the-key\n")
         subscription = ("--subscription", tmp_path / "subscription")
         done = self.build(tmp_path, self.RHEL, *subscription, "--dry-run", "--output", output)
@@ -423,7 +423,7 @@ class TestSystem:
         assert "the-key" not in done.stdout
 
     def test_the_key_is_not_shown(self, tmp_path: Path, package: Path, output: Path) -> None:
-        """The real virt-customize prints each command, and the command again where it fails."""
+        """The real virt-customize prints each command, and prints it again if it fails."""
         done = self.customizing(tmp_path, package, output, 'cat "$file"; cat "$file" >&2; exit 1')
         assert done.returncode == 1
         assert "the-key" not in done.stdout + done.stderr
@@ -433,7 +433,7 @@ class TestSystem:
     def test_interrupted_while_registered(
         self, tmp_path: Path, package: Path, output: Path
     ) -> None:
-        """Nothing in the image can give the subscription back: whose name is left is told."""
+        """Then nothing can unregister the image: the message names the system that stays registered."""
         done = self.customizing(tmp_path, package, output, "kill -INT $PPID; sleep 60")
         assert done.returncode == 1
         assert "kvmhost-image-build may still be in the list of systems" in done.stderr
@@ -456,7 +456,7 @@ class TestSystem:
         script: str,
         os_release: str = RHEL,
     ) -> subprocess.CompletedProcess[str]:
-        """A build whose virt-customize is this script, where $file has its commands."""
+        """A build with this script as virt-customize; $file has the commands that it is given."""
         tools = reading(tmp_path, os_release)
         customize = tools / "virt-customize"
         find = 'while [ "$1" != --commands-from-file ] && [ $# -gt 0 ]; do shift; done; file=$2'
@@ -550,7 +550,7 @@ class TestLabels:
 
 @pytest.mark.parametrize(("given", "taken"), [(None, "direct"), ("libvirt", "libvirt")])
 def test_backend(tmp_path: Path, output: Path, given: str | None, taken: str) -> None:
-    """Run by root, libvirt's QEMU is another user's; who names a backend gets it."""
+    """The backend is direct, since libvirt runs QEMU as another user than root. One in the environment is kept."""
     tools = reading(tmp_path, "")
     (tools / "virt-cat").write_text('#!/bin/sh\necho "backend $LIBGUESTFS_BACKEND" >&2; exit 1\n')
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
@@ -603,7 +603,7 @@ class TestInterrupted:
         assert list(output.parent.iterdir()) == []
 
     def test_killed(self, base: Path, package: Path, output: Path) -> None:
-        """It can't clean up; the next build of the same output does."""
+        """A killed build can't clean up; the next build of the same output does."""
         process = self.start(base, package, output)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.kill()

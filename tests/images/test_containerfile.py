@@ -59,7 +59,7 @@ class Image(NamedTuple):
 
 @pytest.fixture(scope="module")
 def storage() -> Iterator[Storage]:
-    """Without what a killed run left. One run at a time has it."""
+    """The storage, emptied of what a killed run left. One test run uses it at a time."""
     with nspawn.locked(nspawn.cache() / "locks" / "containers"):
         storage = Storage()
         storage.run("rm", "--all")
@@ -119,7 +119,7 @@ def test_built(image: Image) -> None:
 
 
 def test_nothing_for_bootc_container_lint(image: Image) -> None:
-    """Beyond what it would say of the base, which is no real one."""
+    """Nothing that it does not find in the base already, which is no real bootc image."""
     with image.storage.tree(image.name) as tree, image.storage.tree(image.base) as base:
         before = lint.findings(base)
         assert lint.findings(tree) - before == set()
@@ -139,7 +139,7 @@ def test_nothing_for_bootc_container_lint(image: Image) -> None:
 
 
 def test_again(image: Image) -> None:
-    """On what it made: nothing is different."""
+    """Built again on its own result, nothing is different."""
     another = f"{image.name}-again"
     try:
         said = image.storage.build(another, image.name, image.context, **image.arguments)
@@ -162,7 +162,7 @@ def test_again(image: Image) -> None:
 
 
 def test_first_boot(image: Image) -> None:
-    """With / and /usr read-only. What was baked in is not written again."""
+    """/ and /usr are read-only. The run does not write again what was baked in."""
     section = BAKED[image.system] or {"kvm": "ignore"}
     user_data = expect.user_data(section, checked=True)
     with (
@@ -197,7 +197,7 @@ def is_a_kvm_host(host: Host, system: str) -> None:
 
 
 def test_a_machine_that_is_updated_to_it(image: Image) -> None:
-    """Its /var is that of the base, from which it was installed; its users are too, since it has one of its own."""
+    """The machine was installed from the base, so its /var is the base's. Its users too, because it added one."""
     with (
         image.storage.tree(image.name) as tree,
         image.storage.tree(image.base) as base,

@@ -306,14 +306,14 @@ def test_others(build: Build) -> None:
 
 
 def test_labels_left_to_the_first_boot(build: Build) -> None:
-    """Where nobody sets them in the image."""
+    """If mkosi does not set them, the first boot is asked to."""
     done = build.run("--selinux-relabel=no")
     assert done.returncode == 0, done.stdout
     assert (build.image / ".autorelabel").exists()
 
 
 def test_cloud_init_is_disabled_after_provision(build: Build) -> None:
-    """What mkosi does last is checked, too."""
+    """The check comes after mkosi's own last steps, such as its presets."""
     provision = build.source / "images/provision"
     content = provision.read_text()
     provision.write_text(content.replace("'enable %s", "'disable %s"))

@@ -115,7 +115,7 @@ class TestNames:
 
     @pytest.mark.parametrize("release", EL)
     def test_mkosi_release_packages(self, release: int) -> None:
-        """What makes a root a distribution."""
+        """The packages that mkosi.configure adds to make a root that distribution."""
         tree = ast.parse((IMAGES / "mkosi/mkosi.configure").read_text())
         tables = [
             ast.literal_eval(node.value)
@@ -133,7 +133,7 @@ class TestNames:
 
     @pytest.mark.parametrize("release", [8, *EL])
     def test_errors(self, release: int) -> None:
-        """What the error for units that are missing says to install."""
+        """The packages that the error for missing units names."""
         system = mode.System("rhel", version_id=str(release))
         for wanted in units.MODES:
             drivers = ("qemu", "network", "storage", "nodedev", "secret")
@@ -152,7 +152,7 @@ class TestNames:
 
     @pytest.mark.parametrize("release", [8, *EL])
     def test_tuned(self, release: int) -> None:
-        """Its name is a constant."""
+        """tuned's package, which errors name."""
         assert_known(release, {tuned.PACKAGE}, "tuned.PACKAGE")
 
     @pytest.mark.parametrize("release", EL)
@@ -190,7 +190,7 @@ class TestNames:
 
 
 class TestReading:
-    """A name that is wrong is seen only where it is read."""
+    """A wrong name is noticed only if the reader finds it in the text."""
 
     @pytest.mark.parametrize(
         ("text", "names"),
@@ -236,7 +236,7 @@ class TestReading:
 
 @pytest.mark.parametrize("release", EL)
 def test_nothing_that_is_recommended_is_missing(release: int) -> None:
-    """Weak dependencies are not installed: each is a decision, and stands in the list."""
+    """Weak dependencies are not installed by themselves, so the lists name each recommended package."""
     installed = oracle.closure(release, oracle.listed(IMAGES / f"packages/el-{release}"))
     recommends = oracle.relations(release, "recommends")
     missing = {name for each in installed for name in recommends.get(each, [])} - installed

@@ -212,13 +212,13 @@ class TestEl:
 
     @pytest.mark.parametrize("system", ["almalinux", "rocky"], indirect=True)
     def test_rebuilds(self, system: el.System) -> None:
-        """One list for all of EL."""
+        """AlmaLinux and Rocky Linux use the same list of packages as CentOS Stream."""
         done = self.provision(system)
         assert done.returncode == 0, done.stdout
         assert "provision: done" in done.stdout
 
     def test_default_network(self, system: el.System) -> None:
-        """libvirt's package gives it a subnet that is free where the image is built."""
+        """It is removed: libvirt's package chose its subnet for the machine that builds the image."""
         done = self.provision(system)
         assert done.returncode == 0, done.stdout
         networks = system.path("/etc/libvirt/qemu/networks")
@@ -249,7 +249,7 @@ class TestEl:
         )
 
     def test_epel_is_not_enabled(self, system: el.System, output: Path) -> None:
-        """A mirror's own epel-release may leave it off."""
+        """The epel-release of a mirror may not enable it."""
         off = {"/etc/yum.repos.d/epel.repo": el.repo_file("epel", enabled=False)}
         (output / "off").mkdir(exist_ok=True)
         system.offer(el.stub(output / "off", "epel-release", "1", off), repository="extras-common")
@@ -285,7 +285,7 @@ class TestEl:
         )
 
     def test_the_running_machine(self, system: el.System) -> None:
-        """PID 1 shares this root: sealing it might be a terrible mistake."""
+        """PID 1 shares this root, so sealing might destroy a running machine's identity: it is refused."""
         identity(system.root)
         done = system.run(f"{PLACE}/provision", check=False)
         assert done.returncode == 1
@@ -293,7 +293,7 @@ class TestEl:
         assert system.path("/etc/ssh/ssh_host_ed25519_key").exists()
 
     def test_registration_does_not_hold(self, system: el.System, release: el.Release) -> None:
-        """The self-check is the last word: here an administrator's list comes after ours."""
+        """The check at the end notices that an administrator's module list overrides ours."""
         mine = system.path("/etc/cloud/cloud.cfg.d/zzz_mine.cfg")
         mine.parent.mkdir(parents=True)
         mine.write_text("cloud_final_modules: [scripts_user]\n")
@@ -437,7 +437,7 @@ class TestRhel:
         assert self.calls(system) == []
 
     def test_a_key_that_is_refused(self, system: el.System) -> None:
-        """There is no identity to give back."""
+        """Red Hat refuses it, so there is nothing to unregister."""
         done = self.provision(system, "12345 another-key")
         assert done.returncode == 1
         assert "Invalid credentials." in done.stdout
@@ -445,7 +445,7 @@ class TestRhel:
         assert self.calls(system) == ["register", "clean"]
 
     def test_registering_fails_halfway(self, system: el.System) -> None:
-        """The identity is there, and register says that it failed."""
+        """subscription-manager has written the identity, and exits with an error."""
         system.path("/fails").write_text("register\n")
         done = self.provision(system, "12345 the-key")
         assert done.returncode == 1
@@ -454,7 +454,7 @@ class TestRhel:
         self.assert_nothing_left(system)
 
     def test_a_failure_after_registration(self, system: el.System) -> None:
-        """What is borrowed is given back."""
+        """A build that fails later unregisters all the same."""
         shutil.rmtree(system.path("/repositories/epel"))
         done = self.provision(system, "12345 the-key")
         assert done.returncode == 1
@@ -474,7 +474,7 @@ class TestRhel:
         self.assert_nothing_left(system)
 
     def test_it_can_not_be_given_back(self, system: el.System) -> None:
-        """No image is made of it; and the identity is gone from here all the same."""
+        """If unregister fails, so does the build; the identity is removed from the root all the same."""
         system.path("/fails").write_text("unregister\n")
         identity(system.root)
         done = self.provision(system, "12345 the-key")
@@ -485,7 +485,7 @@ class TestRhel:
         self.assert_nothing_left(system)
 
     def test_already_subscribed(self, system: el.System) -> None:
-        """A container build on a subscribed host: the repositories are there, and nothing is to be given back."""
+        """A container build on a subscribed host has the repositories, so nothing is registered or unregistered."""
         system.run("subscription-manager", "register", "--org", "1", "--activationkey", "the-key")
         system.path("/calls").unlink()
         done = self.provision(system)
@@ -519,7 +519,7 @@ class TestDebian:
         return host.console.parent / "root"
 
     def provision(self, host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """With this machine's network and its certificates, for apt and pip."""
+        """Run provision in the host's root, with this machine's network and certificates for apt and pip."""
         root = self.root(host)
         trusted = Path(os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt"))
         shutil.copy(trusted, root / "root/trusted.crt")
@@ -539,7 +539,7 @@ class TestDebian:
         )
 
     def without_pystemd(self, host: Host, wheel: Path) -> None:
-        """A packaged pystemd that has nothing for cloud-init's Python."""
+        """Make the packaged pystemd one that cloud-init's Python can't load."""
         for module in self.root(host).glob("usr/lib/python3/dist-packages/pystemd/*.so"):
             module.unlink()
         payload(self.root(host), wheel)
@@ -566,7 +566,7 @@ class TestDebian:
             host.run(["virsh", "-c", "qemu:///system", "list"])
 
     def test_baked(self, wheel: Path) -> None:
-        """The first boot of an image that has a section baked in writes nothing; what no longer holds is noticed."""
+        """Its first boot writes nothing, and provision notices if what was baked no longer holds."""
         secret = self.SECTION + "password: secret\n"
         os_release = self.OS_RELEASE.format(13, 13)
         files = {"/root/section": secret}
@@ -587,7 +587,7 @@ class TestDebian:
             assert [each for each in report["changed"] if not each.startswith("start ")] == []
 
     def test_pystemd_does_not_serve_the_interpreter(self, wheel: Path) -> None:
-        """As on EL9, should EPEL's be built for another Python: 0.14.0 is built, its build tools go again."""
+        """pystemd 0.14.0 is built from source, and the build tools are removed again."""
         os_release = self.OS_RELEASE.format(12, 12)
         with Host("el9", self.SECTION, install=False, os_release=os_release) as host:
             self.without_pystemd(host, wheel)

@@ -69,7 +69,7 @@ def test_the_table_says_what_the_results_say() -> None:
 
 
 def test_the_results_are_of_el() -> None:
-    """Whoever tries images/verify on another system does not fill the column of EL."""
+    """Results of other systems don't count for EL's column."""
     systems = ("CentOS Stream ", "AlmaLinux ", "Rocky Linux ", "Red Hat Enterprise Linux ")
     assert [result for result in results() if not result.system.startswith(systems)] == []
 

@@ -80,7 +80,7 @@ class TestBuild:
         assert {*names, f"python(abi) = {release.python}"} <= set(query(package, "--requires"))
 
     def test_recommends(self, package: Path) -> None:
-        """What a section asks for by default; nothing of it is needed to check one."""
+        """What the defaults of a section need. 'kvmhost validate' needs none of it."""
         assert set(query(package, "--recommends")) == {
             "libvirt-client",
             "libvirt-daemon",
@@ -213,7 +213,7 @@ class TestLifeCycle:
         assert system.run("rpm", "--verify", "cc_kvmhost").stdout == ""
 
     def test_cloud_init_is_upgraded(self, system: el.System, cloud_inits: dict[str, Path]) -> None:
-        """Its files are replaced by ones that know nothing of us: the triggers register again, on what is new."""
+        """The upgrade replaces its files by ones without kvmhost; the RPM's triggers register the module again."""
         system.offer(cloud_inits["25.1"])
         system.dnf("upgrade", "cloud-init")
         self.assert_registered(system)
@@ -259,7 +259,7 @@ class TestLifeCycle:
         assert system.run("rpm", "--verify", "cloud-init").stdout == ""
 
     def test_remove_with_cloud_init(self, system: el.System, package: Path) -> None:
-        """One transaction removes both: nothing fails, nothing stays."""
+        """One transaction removes both without an error, and no file stays."""
         system.offer(package)
         system.dnf("install", "cc_kvmhost")
         self.assert_registered(system)
