@@ -8,7 +8,7 @@ from .config import Config
 from .errors import KvmhostError
 from .kvm import Kvm
 from .systemd import unit_files
-from .systemd.manager import Manager, UnitState
+from .systemd.manager import Manager, UnitState, is_reload_due
 from .virt import guests, level, secret_key, sockets, subnets, tls
 from .virt import units as libvirt
 from .virt.guests import Guest
@@ -87,6 +87,7 @@ class Host(NamedTuple):
     ``unseen``: in words, what this user may not look at. ``clashes``: a sentence for each libvirt
     network that can't start. ``kvm``, ``means``, ``secret_key``: see their classes; empty for an image's
     tree. ``objects``: networks and pools; None if the section has none, or for an image's tree.
+    ``reload_due``: systemd has not read what an earlier run has changed.
     """
 
     system: System
@@ -103,6 +104,7 @@ class Host(NamedTuple):
     means: Means = Means()
     secret_key: SecretKey = SecretKey()
     objects: Optional["Objects"] = None
+    reload_due: bool = False
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit(name))
@@ -185,6 +187,7 @@ def read(
         secret_key=key,
         objects=read_objects(config),
         unseen=tuple(unseen),
+        reload_due=is_reload_due(),
     )
 
 

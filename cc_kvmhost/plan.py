@@ -40,7 +40,7 @@ _GUEST_DAEMONS = {"qemu": libvirt.Daemon("virtqemud"), "lxc": libvirt.Daemon("vi
 _SECRET_SERVICES = ("libvirtd.service", "virtsecretd.service")
 
 
-#: When systemd reloads its unit files. A reload takes longer than the rest of a run.
+#: When systemd reloads its unit files. A reload takes longer than all other calls of a run.
 BEFORE_START = "before the start jobs"
 AFTER_RUN = "after the run, which does not wait for it"
 
@@ -298,6 +298,7 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     if set(start).intersection(config.units):
         decisive += mask
     misled = any(units[n].in_memory for n in decisive) or any(u.is_stale for u in units.values())
+    misled = misled or host.reload_due and bool(start)
     return Plan(
         mode=choice.mode,
         reason=choice.reason,
@@ -310,7 +311,7 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
         mask=tuple(mask),
         stop=tuple(stop),
         reset=tuple(reset),
-        reload=BEFORE_START if misled else AFTER_RUN if changed else None,
+        reload=BEFORE_START if misled else AFTER_RUN if changed or host.reload_due else None,
         start=tuple(start),
         profile=profile,
         key_aside=key_aside,

@@ -3,14 +3,17 @@
 Source: org.freedesktop.systemd1(5).
 """
 
-import contextlib
 import os
 import signal
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
+from .. import files
 from .bus import MANAGER, NAME, PATH, Bus, BusError, encoded
 
 RUNNING = "/run/systemd/system"
+#: This file is there from a run's first change of unit files until systemd is told to read them again,
+#: so that a run after one that was killed in between makes up for it.
+RELOAD_DUE = "/run/kvmhost/reload-due"
 
 #: Verb -> method, signature, and the arguments after the units. ``force`` is always False: it would
 #: replace unit files that an administrator put into /etc.
@@ -34,6 +37,11 @@ class UnitState(NamedTuple):
     active: str = "inactive"
     sub: str = "dead"
     path: bytes = b""
+
+
+def is_reload_due() -> bool:
+    """An earlier run has changed unit files, and systemd has not been told to read them again."""
+    return os.path.exists(RELOAD_DUE)
 
 
 def is_running() -> bool:
@@ -102,6 +110,8 @@ class Manager(Bus):
         :param verb: a key of UNIT_FILE_CALLS
         """
         method, signature, flags = UNIT_FILE_CALLS[verb]
+        files.make_directory(os.path.dirname(RELOAD_DUE))
+        os.close(os.open(RELOAD_DUE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         self._call(method, signature, encoded(units), *flags)
 
     def reload(self, wait: bool = True) -> None:
@@ -110,11 +120,16 @@ class Manager(Bus):
         :param wait: wait for it. Otherwise systemd still reloads before it answers any later
             request, because it handles signals before messages. Source: SIGHUP in systemd(1).
         """
-        if not wait:
-            with contextlib.suppress(PermissionError):  # SELinux or the like forbids the signal
-                os.kill(1, signal.SIGHUP)
-                return
-        self._call("Reload")
+        if wait or not self._signal_reload():
+            self._call("Reload")
+        files.remove(RELOAD_DUE)
+
+    def _signal_reload(self) -> bool:
+        try:
+            os.kill(1, signal.SIGHUP)
+        except PermissionError:  # SELinux or the like forbids the signal
+            return False
+        return True
 
     def reset_failed(self, unit: str) -> None:
         """Make systemd forget that a unit failed and how often it was started."""

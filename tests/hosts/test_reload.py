@@ -59,6 +59,39 @@ def test_memory_is_as_after_a_reload(system: str, preset: bool) -> None:
         expect.mode_is(host, expect.MODE_OF[system])
 
 
+#: Arguments: what happens in place of the check.
+INSTEAD_OF_THE_CHECK = """
+import os, sys
+from cc_kvmhost import check, run
+def instead(*_):
+    exec(sys.argv[1])
+check.run = instead
+run.apply({})
+"""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize(
+    "happens", ["os.kill(os.getpid(), 9)", "sys.exit(1)", "raise OSError('no room')"]
+)
+def test_memory_after_a_run_that_ended_in_its_check(system: str, happens: str) -> None:
+    """systemd reloads after the check. A run that was killed leaves that to the next."""
+    killed = "kill" in happens
+    with Host(system) as host:
+        host.enable_nothing()
+        host.boot()
+        host.run(["python3", "-c", INSTEAD_OF_THE_CHECK, happens], check=False)
+        assert host.exists("/run/kvmhost/reload-due") == killed
+        if killed:
+            assert "reload" in apply(host)
+            assert host.report()["changed"] == []
+        assert not host.exists("/run/kvmhost/reload-due")
+        after = memory(host)
+        host.run(["systemctl", "daemon-reload"])
+        assert memory(host) == after
+        assert "reload" not in apply(host)
+
+
 def test_memory_after_a_switch() -> None:
     with Host("el10") as host:
         host.boot()

@@ -781,6 +781,14 @@ class TestReload:
             units = with_units(dict(before.units), [unit], load=load)
             assert make(MODULAR, before._replace(units=units)).reload == BEFORE_START
 
+    def test_what_a_killed_run_has_changed_is_read(self) -> None:
+        before = done(MODULAR, host(everything()))._replace(reload_due=True)
+        chosen = make(MODULAR, before)
+        assert (chosen.changed, chosen.reload, chosen.is_empty) == ([], AFTER_RUN, False)
+        # A target may still want what that run has disabled.
+        units = with_units(dict(before.units), ["virtqemud.socket"], active="inactive")
+        assert make(MODULAR, before._replace(units=units)).reload == BEFORE_START
+
     def test_what_systemd_did_not_find_it_looks_for_again(self) -> None:
         before = done(MODULAR, host(everything()))
         units = with_units(dict(before.units), ["libvirtd.service"], load="not-found")
