@@ -345,7 +345,8 @@ class _Run(NamedTuple):
             if not self.plan.is_empty:
                 switched = self.plan.profile is not None or tuned.SERVICE in self.plan.start
                 known = None if switched else self.before.profile
-                written = bool(self.plan.unit_file_changes)
+                # A unit from ``units`` may change unit files when it starts.
+                written = bool(self.plan.unit_file_changes or self.config.units)
                 seen = host.read(self.manager, self.config, known, self.before, written)
                 after = self._correct_profile(seen)
             choice = Choice(self.plan.mode, self.plan.reason)
