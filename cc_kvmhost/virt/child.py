@@ -31,8 +31,8 @@ Say = Callable[[Any], None]
 _SECONDS_TO_DIE = 5.0
 
 #: The child's first lines. They tell Python where the parent has the package, because -I leaves only
-#: the interpreter's own directories on the path. -B: a process that may be killed at any time must
-#: not write bytecode.
+#: the interpreter's own directories on the path, and leave out its __init__, which is for cloud-init.
+#: -B: a process that may be killed at any time must not write bytecode.
 _START = """
 import sys, types
 package = sys.modules["cc_kvmhost"] = types.ModuleType("cc_kvmhost")

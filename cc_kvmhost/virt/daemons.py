@@ -162,10 +162,10 @@ def wake(
     answered: Callable[[Endpoint, str], None],
     work: Optional[Callable[[Endpoint, Any], None]] = None,
 ) -> None:
-    """Wake daemons side by side, wait for all and ask each once more, however long it takes.
+    """Wake daemons, wait for all and ask each once more, however long it takes.
 
-    If there is work, each is woken when the one before it has answered, because daemons that start all
-    at once take the CPUs from the work of the first. None waits long for one that hangs.
+    They start side by side. If there is work, they start one after the other, because all at once they
+    take the CPUs from the work of the first; but none waits long for one that does not answer.
 
     A daemon may end just after its first answer, and systemd restarts it before anybody looks. So the
     connections stay open until the end, which also keeps idle daemons from ending by themselves.

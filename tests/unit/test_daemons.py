@@ -4,6 +4,7 @@ import os
 import queue
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -20,12 +21,12 @@ PONG = bytes.fromhex(
 class Server:
     """A server that gives one client these answers, each in two parts, and then closes. It records what it received."""
 
-    def __init__(self, path: Path, *answers: bytes) -> None:
+    def __init__(self, path: Path, *answers: bytes, delay: float = 0) -> None:
         self.received = b""
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(1)
-        self._answers = answers
+        self._answers, self._delay = answers, delay
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -34,6 +35,7 @@ class Server:
         with client, self._listener:
             for answer in self._answers:
                 self.received = client.recv(100)
+                time.sleep(self._delay)
                 client.sendall(answer[:5])
                 client.sendall(answer[5:])
 
@@ -104,6 +106,17 @@ class TestWake:
 
         with pytest.raises(ZeroDivisionError):
             daemons.wake([Endpoint("a", str(tmp_path / "a"))], answered)
+
+    def test_with_work_they_start_one_after_the_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(daemons, "_STAGGER", 10)
+        said: List[str] = []
+        Server(tmp_path / "a", PONG, PONG, delay=0.2)
+        Server(tmp_path / "b", PONG, PONG)
+        order = [Endpoint(name, str(tmp_path / name)) for name in "ab"]
+        daemons.wake(order, lambda each, _problem: said.append(each.name), lambda *_: None)
+        assert said[:2] == ["a", "b"]
 
     def test_none_waits_for_one_that_hangs(self, tmp_path: Path) -> None:
         said: queue.Queue[str] = queue.Queue()
