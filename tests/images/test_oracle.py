@@ -39,6 +39,7 @@ OTHERS = {
     "epel-9",
     "epel-10",
     "guestfs-faq",
+    "python3-venv",
 }
 
 
