@@ -26,7 +26,8 @@ def handle(name: str, cfg: Any, cloud: Any, log: Any = None, args: Any = None, *
     """Apply the kvmhost section of this instance's configuration.
 
     :raises cc_kvmhost.errors.KvmhostError: the section or the host is at fault. The host is as it
-        was before, unless everything was applied and only the check at the end failed.
+        was before, unless everything was applied and what comes then failed: the check, or
+        systemd's reload of its unit files.
     """
     if "kvmhost" not in cfg:
         LOG.debug("no kvmhost key: nothing to do")

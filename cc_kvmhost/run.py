@@ -248,7 +248,7 @@ class _Run(NamedTuple):
         """A reload that nobody waits for; returns why it failed."""
         try:
             self._reload(plan.AFTER_RUN)
-        except BusError as error:
+        except (BusError, OSError) as error:
             return problems_of(error)
         return []
 
