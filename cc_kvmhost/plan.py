@@ -293,12 +293,16 @@ def _difference(choice: Choice, config: Config, host: Host, wishes: Mapping[str,
     # A start job goes by systemd's memory: it fails on a unit that is remembered as masked, and it
     # starts whatever the targets that it pulls in are remembered to want. So systemd has to reload
     # before the start jobs if one of these units is in its memory. A new mask matters only if units
-    # from ``units`` start, because they may want the masked unit.
+    # from ``units`` start, because they may want the masked unit. After a killed run nobody knows
+    # which of its changes systemd has not read.
     decisive = unmask + disable + disable_runtime
     if set(start).intersection(config.units):
         decisive += mask
-    misled = any(units[n].in_memory for n in decisive) or any(u.is_stale for u in units.values())
-    misled = misled or host.reload_due and bool(start)
+    misled = (
+        any(units[n].in_memory for n in decisive)
+        or any(unit.is_stale for unit in units.values())
+        or (host.reload_due and bool(start))
+    )
     return Plan(
         mode=choice.mode,
         reason=choice.reason,
