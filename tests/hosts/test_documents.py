@@ -98,23 +98,29 @@ def test_the_demo(tmp_path: Path) -> None:
     keep = ("PATH", "HOME", "KVMHOST_CACHE", "XDG_CACHE_HOME")
     env = {key: os.environ[key] for key in keep if key in os.environ}
     env["SUDO_UID"] = "7"
-    done = subprocess.run(
-        ["bash", "-euc", script],
-        cwd=tmp_path,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stdout
+
+    def run(argv: list[str], directory: Path, typed: str = "") -> str:
+        done = subprocess.run(
+            argv,
+            cwd=directory,
+            env=env,
+            input=typed,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=500,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    shown = run(["bash", "-euc", script], tmp_path)
     for words in (
         "=== el9: CentOS Stream 9, which Debian bookworm stands in for ===",
         "=== el10: CentOS Stream 10 (Coughlan), which Debian trixie stands in for ===",
         "$ kvmhost check",
         "virsh list --all",
     ):
-        assert words in done.stdout, done.stdout
+        assert words in shown, shown
     # Nothing is in the way of what this user runs without sudo afterwards.
     clone = tmp_path / "cc_kvmhost"
     assert (clone / ".venv").stat().st_uid == 7
@@ -124,29 +130,12 @@ def test_the_demo(tmp_path: Path) -> None:
     (typed,) = re.findall(
         r"^sudo (make shell.*)", (documents.ROOT / "CONTRIBUTING.md").read_text(), re.M
     )
-    done = subprocess.run(
-        typed.split(),
-        cwd=clone,
-        env=env,
-        input="kvmhost status\ntest -e /dev/kvm && echo with KVM\necho $((6 * 7)) from inside\n",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "mode     modular" in done.stdout and "42 from inside" in done.stdout, done.stdout
-    assert ("\nwith KVM\n" in done.stdout) == has_kvm(), done.stdout
+    script = "kvmhost status\ntest -e /dev/kvm && echo with KVM\necho $((6 * 7)) from inside\n"
+    shown = run(typed.split(), clone, script)
+    assert "mode     modular" in shown and "42 from inside" in shown, shown
+    assert ("\nwith KVM\n" in shown) == has_kvm(), shown
 
     # On a terminal, which script(1) gives it, the last command's exit status is not make's affair.
-    done = subprocess.run(
-        ["script", "--quiet", "--return", "--command", typed, "/dev/null"],
-        cwd=clone,
-        env=env,
-        input="false\nexit\n",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0 and "el10 is up" in done.stdout, done.stdout
+    on_terminal = ["script", "--quiet", "--return", "--command", typed, "/dev/null"]
+    shown = run(on_terminal, clone, "false\nexit\n")
+    assert "el10 is up" in shown, shown
